@@ -1,0 +1,113 @@
+"""The pool and its transactions through `databases`; statements on its raw asyncpg connection.
+
+`databases` decides which connection a task has, when a transaction begins, nests (savepoint) and ends. A
+statement sent through its own query path costs six times the driver's (docs/PERFORMANCE.md), so named queries
+run on `raw`. docs/adr/0003-statements-on-the-raw-connection.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import asyncpg
+import databases
+
+from contracts.errors import StorageBusy
+from storage.faults import Retryable, translate
+
+TRANSACTION_TRIES = 3
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The task's connection, for the length of a `with` block."""
+
+    raw: asyncpg.Connection
+
+
+class Database:
+    """A bounded pool on one PostgreSQL database.
+
+    `statement_timeout_s` is enforced by the server on every statement; `acquire_timeout_s` is how long a caller
+    waits for a free connection before it gets StorageBusy (503).
+    """
+
+    def __init__(
+        self, dsn: str, *, pool_min: int = 1, pool_max: int = 10, statement_timeout_s: float = 5.0,
+        acquire_timeout_s: float = 2.0, application_name: str = "matchday",
+    ) -> None:  # fmt: skip
+        self.dsn = dsn
+        self._acquire_timeout_s = acquire_timeout_s
+        self._database = databases.Database(
+            dsn, min_size=pool_min, max_size=pool_max, init=_init_connection,
+            server_settings={
+                "application_name": application_name,
+                "statement_timeout": str(int(statement_timeout_s * 1000)),
+                "timezone": "UTC",
+            },
+        )  # fmt: skip
+
+    async def connect(self) -> None:
+        await self._database.connect()
+
+    async def disconnect(self) -> None:
+        await self._database.disconnect()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """The task's connection without a transaction: for reads that need no common snapshot.
+
+        Raises StorageBusy when none is free in time, and what `storage.faults` knows for a refused statement.
+        """
+        held = self._database.connection()
+        try:
+            async with asyncio.timeout(self._acquire_timeout_s):
+                await held.__aenter__()
+        except TimeoutError:
+            raise StorageBusy from None
+        except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError):
+            raise StorageBusy from None
+        try:
+            yield Connection(held.raw_connection)
+        except asyncpg.PostgresError as fault:
+            raise translate(fault) from fault
+        finally:
+            await held.__aexit__()
+
+    @asynccontextmanager
+    async def transaction(self, **options: Any) -> AsyncIterator[Connection]:
+        """A transaction on the task's connection; inside another one, a savepoint.
+
+        Commits at the end of the block, rolls back when it raises. Raises StorageBusy as `connection` does.
+        """
+        async with self.connection() as conn:
+            async with self._database.transaction(**options):
+                yield conn
+
+    async def retrying(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run a whole use case in a transaction, again when PostgreSQL asks for it (40001, 40P01), three times
+        at most. `work` must have no effect outside the database."""
+        for attempt in range(1, TRANSACTION_TRIES + 1):
+            try:
+                async with self.transaction() as conn:
+                    return await work(conn)
+            except Retryable:
+                if attempt == TRANSACTION_TRIES:
+                    raise StorageBusy from None
+        raise AssertionError("unreachable")
+
+
+async def _init_connection(raw: asyncpg.Connection) -> None:
+    for name in ("json", "jsonb"):
+        await raw.set_type_codec(name, schema="pg_catalog", encoder=_encode_json, decoder=json.loads)
+
+
+def _encode_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

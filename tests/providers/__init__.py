@@ -1,0 +1,1 @@
+"""Adapters against the vendor sandboxes, over real HTTP on loopback ports."""

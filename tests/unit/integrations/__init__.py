@@ -1,0 +1,1 @@
+"""Adapters without a network: mapping, signatures, breaker, redaction."""

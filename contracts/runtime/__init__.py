@@ -1,0 +1,31 @@
+"""A contract runtime for aiohttp: OpenAPI 3.0 documents in, a served and enforced API out.
+
+`load_contracts` reads and checks the documents, `create_api` compiles them with their handlers into one aiohttp
+application. README.md tells what is checked and what replaces connexion's request pipeline.
+"""
+
+from contracts.runtime.api import create_api
+from contracts.runtime.call import Call, Handler, Reply, SecurityHandler, Upload
+from contracts.runtime.headers import request_id, trace_id
+from contracts.runtime.lint import lint
+from contracts.runtime.loading import Contract, ContractError, load_contracts
+from contracts.runtime.options import RuntimeOptions
+from contracts.runtime.problem import Fault, Problem
+
+__all__ = [
+    "Call",
+    "Contract",
+    "ContractError",
+    "Fault",
+    "Handler",
+    "Problem",
+    "Reply",
+    "RuntimeOptions",
+    "SecurityHandler",
+    "Upload",
+    "create_api",
+    "lint",
+    "load_contracts",
+    "request_id",
+    "trace_id",
+]

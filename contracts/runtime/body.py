@@ -1,0 +1,108 @@
+"""Request bodies: media type and size are checked before a byte is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from contracts.runtime.forms import FormFault, FormReader
+from contracts.runtime.json_body import JsonFaults, parse
+from contracts.runtime.problem import Fault, MalformedRequest, TooLarge, UnsupportedMediaType
+
+JSON = "application/json"
+URLENCODED = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data"
+FORMS = (URLENCODED, MULTIPART)
+
+
+def is_json(media_type: str) -> bool:
+    """Whether a media type is JSON (RFC 6839: `+json`)."""
+    return media_type == JSON or media_type.endswith("+json")
+
+
+class BodyReader:
+    """How the body of one operation is read."""
+
+    def __init__(
+        self, content: Mapping[str, Any], *, required: bool, raw: bool, limit: int, depth: int,
+        resolve: Callable[[Any], Any],
+    ) -> None:  # fmt: skip
+        self._accepted = frozenset(name.lower() for name in content)
+        self._accept = ", ".join(sorted(content))
+        self._required = required
+        self._raw = raw
+        self._limit = limit
+        self._depth = depth
+        self._form: FormReader | None = None
+        if not raw and self._accepted & set(FORMS):
+            media = next(iter(content.values()))
+            self._form = FormReader(resolve(media["schema"]), media, resolve=resolve)
+
+    async def read(self, request: web.Request, document: dict[str, Any], faults: list[Fault]) -> tuple[Any, bytes]:
+        """Return (body, raw bytes) and put what is to be validated into `document["body"]`.
+
+        Raises 413, 415 and, for a malformed transfer, 400; faults of the content are appended.
+        """
+        if not request.body_exists:
+            if self._required:
+                faults.append(Fault("#/body", "required", "is required"))
+            return None, b""
+        media_type = self._media_type(request)
+        data = await read_bytes(request, self._limit)
+        if self._raw:
+            return None, data
+        if not data and not self._required:
+            return None, b""
+        try:
+            if self._form is None:
+                body = document["body"] = parse(data, depth=self._depth)
+            elif media_type == URLENCODED:
+                body, document["body"] = self._form.urlencoded(data, faults)
+            else:
+                header = request.headers[hdrs.CONTENT_TYPE]
+                body, document["body"] = self._form.multipart(data, header, self._depth, faults)
+        except JsonFaults as error:
+            faults.extend(error.faults)
+            return None, b""
+        except FormFault as error:
+            faults.append(error.fault)
+            return None, b""
+        return body, b""
+
+    def _media_type(self, request: web.Request) -> str:
+        headers = request.headers
+        media_type = headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+        if media_type not in self._accepted or len(headers.getall(hdrs.CONTENT_TYPE)) > 1:
+            raise UnsupportedMediaType(
+                f"Send {self._accept}", headers={"Accept": self._accept, "Accept-Post": self._accept}
+            )
+        if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+            # RFC 9110 section 12.5.3: a 415 for a coding names the codings that are read.
+            raise UnsupportedMediaType(
+                "Send the body without Content-Encoding", headers={"Accept-Encoding": "identity"}
+            )
+        return media_type
+
+
+async def read_bytes(request: web.Request, limit: int) -> bytes:
+    """Read a body of at most `limit` bytes; raises TooLarge as soon as the excess is known."""
+    length = request.content_length
+    if length is not None and length > limit:
+        raise TooLarge(f"At most {limit} bytes are accepted")
+    stream = request.content
+    try:
+        data = await stream.readany()
+        if stream.is_eof() and len(data) <= limit:
+            return data
+        chunks = bytearray(data)
+        while data:
+            if len(chunks) > limit:
+                raise TooLarge(f"At most {limit} bytes are accepted")
+            data = await stream.readany()
+            chunks += data
+    except (HttpProcessingError, web.RequestPayloadError):
+        raise MalformedRequest("The transfer of the body is malformed") from None
+    return bytes(chunks)

@@ -1,0 +1,141 @@
+"""Answers: JSON encoding, prepared headers, gzip, and the check against the documented responses."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import random
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jsonschema_rs
+import orjson
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+
+from contracts.runtime.body import is_json
+from contracts.runtime.call import Reply
+from contracts.runtime.options import RuntimeOptions
+from contracts.runtime.problem import Internal
+from contracts.runtime.schema import SchemaSet, faults_of
+
+logger = logging.getLogger(__name__)
+
+_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?!;\s*q=0(?:\.0{0,3})?\s*(?:,|$))(?:;|,|$)", re.IGNORECASE)
+_GZIP_LEVEL = 5
+
+
+def accepts_gzip(request: web.Request) -> bool:
+    """Whether Accept-Encoding names gzip with a weight above zero."""
+    accepted = request.headers.get(hdrs.ACCEPT_ENCODING)
+    return accepted is not None and _GZIP.search(accepted) is not None
+
+
+def compress(data: bytes) -> bytes:
+    """gzip with no timestamp: equal bytes stay equal."""
+    return gzip.compress(data, _GZIP_LEVEL, mtime=0)
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentedResponse:
+    """One documented response of an operation."""
+
+    validators: Mapping[str, jsonschema_rs.Validator | None]
+    required_headers: tuple[str, ...]
+
+
+class Responder:
+    """Turns the replies of one operation into responses."""
+
+    def __init__(
+        self, operation_id: str, options: RuntimeOptions, *, headers: Mapping[str, str],
+        documented: Mapping[str, DocumentedResponse],
+    ) -> None:  # fmt: skip
+        self._operation_id = operation_id
+        self._options = options
+        self._documented = documented
+        self._json_headers = CIMultiDict({**headers, hdrs.CONTENT_TYPE: "application/json"})
+        self._empty_headers = CIMultiDict(headers)
+        self._gzip_min = options.gzip_min_bytes
+        self.checks = options.response_validation != "off"
+
+    def respond(self, request: web.Request, reply: Reply) -> web.Response:
+        """Encode a reply."""
+        if reply.body is None:
+            response = web.Response(status=reply.status, headers=self._empty_headers)
+            data = b""
+        else:
+            data = orjson.dumps(reply.body)
+            response = web.Response(status=reply.status, headers=self._json_headers, body=data)
+        if reply.headers:
+            for name, value in reply.headers.items():
+                response.headers[name] = value
+        if self.checks:
+            self.check(reply.status, response.headers, data)
+        if len(data) >= self._gzip_min:
+            response.headers.add(hdrs.VARY, hdrs.ACCEPT_ENCODING)
+            if accepts_gzip(request):
+                response.body = compress(data)
+                response.headers[hdrs.CONTENT_ENCODING] = "gzip"
+        return response
+
+    def check(self, status: int, headers: Mapping[str, str], data: bytes) -> None:
+        """Compare an answer with the contract; in strict mode a violation raises Internal."""
+        options = self._options
+        strict = options.response_validation == "strict"
+        if not strict and random.random() >= options.response_sample_rate:  # noqa: S311
+            return
+        violations = self._violations(status, headers, data)
+        if not violations:
+            return
+        for violation in violations:
+            logger.error("response breaks the contract", extra={"violation": violation})
+        if options.response_violations is not None:
+            options.response_violations.extend(violations)
+        if strict:
+            raise Internal
+
+    def _violations(self, status: int, headers: Mapping[str, str], data: bytes) -> list[str]:
+        subject = f"{self._operation_id} {status}"
+        documented = (
+            self._documented.get(str(status))
+            or self._documented.get(f"{status // 100}XX")
+            or self._documented.get("default")
+        )
+        if documented is None:
+            return [f"{subject}: the status is not documented"]
+        found = [
+            f"{subject}: the header {name} is required" for name in documented.required_headers if name not in headers
+        ]
+        if not data:
+            if documented.validators:
+                found.append(f"{subject}: a body is documented and none was sent")
+            return found
+        media_type = headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+        if media_type not in documented.validators:
+            return [*found, f"{subject}: the media type {media_type} is not documented"]
+        validator = documented.validators[media_type]
+        if validator is not None and is_json(media_type):
+            faults = faults_of(validator, orjson.loads(data))
+            found.extend(f"{subject}: {fault.pointer} {fault.rule}: {fault.message}" for fault in faults)
+        return found
+
+
+def document_responses(
+    responses: Mapping[str, Any], schemas: SchemaSet, *, resolve: Callable[[Any], Any]
+) -> dict[str, DocumentedResponse]:
+    """Compile the responses object of one operation."""
+    documented = {}
+    for status, node in responses.items():
+        response = resolve(node)
+        validators = {
+            media_type.lower(): schemas.validator(media["schema"]) if "schema" in media else None
+            for media_type, media in response.get("content", {}).items()
+        }
+        required = tuple(
+            name for name, header in response.get("headers", {}).items() if resolve(header).get("required")
+        )
+        documented[status.upper()] = DocumentedResponse(validators, required)
+    return documented

@@ -88,8 +88,24 @@ class Database:
         Commits at the end of the block, rolls back when it raises. Raises StorageBusy as `connection` does.
         """
         async with self.connection() as conn:
-            async with self._database.transaction(**options):
+            transaction = self._database.transaction(**options)
+            await transaction.start()
+            try:
                 yield conn
+            except BaseException:
+                await self._end(transaction.rollback)
+                raise
+            await self._end(transaction.commit)
+
+    async def _end(self, end: Callable[[], Awaitable[None]]) -> None:
+        # `databases` 0.9 does not give the connection back when COMMIT or ROLLBACK itself fails (a deferred
+        # constraint, a lost server): one such transaction would cost the pool a connection for ever.
+        held = self._database.connection()
+        try:
+            await end()
+        except BaseException:
+            await held.__aexit__()
+            raise
 
     async def retrying(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run a whole use case in a transaction, again when PostgreSQL asks for it (40001, 40P01), three times

@@ -20,6 +20,7 @@ from integrations.ports import CheckoutRequest
 from integrations.razorpay import RazorpayConfig, RazorpayGateway
 from integrations.razorpay.sandbox import RazorpaySandboxConfig
 from integrations.sandbox import SandboxConfig, create_sandbox
+from integrations.smtp.sandbox import SMTP_PORT, SmtpSandboxConfig
 
 KEY_ID, KEY_SECRET, WEBHOOK_SECRET = "rzp_test_SandboxKey001", "sbx_key_secret", "whsec_sandbox"
 QUICK = HttpLimits(connect_timeout_s=2.0, total_timeout_s=5.0, backoff_s=0.0)
@@ -97,6 +98,7 @@ class Sandbox:
     """A running sandbox and a browser on it."""
 
     url: str
+    smtp_port: int
     browser: ClientSession
 
     async def json(self, path: str) -> Any:
@@ -129,7 +131,8 @@ def sandbox_config(database: Path, webhook_url: str) -> SandboxConfig:
             database=database,
             delivery_timeout_s=2.0,
             retry_base_s=0.01,
-        )
+        ),
+        smtp=SmtpSandboxConfig(port=0, database=database),
     )
 
 
@@ -163,7 +166,7 @@ async def webhook_url(merchant: Merchant) -> AsyncIterator[str]:
 async def sandbox(tmp_path: Path, webhook_url: str) -> AsyncIterator[Sandbox]:
     app = create_sandbox(sandbox_config(tmp_path / "sandbox.sqlite3", webhook_url))
     async with TestServer(app) as server, ClientSession() as browser:
-        yield Sandbox(str(server.make_url("")).rstrip("/"), browser)
+        yield Sandbox(str(server.make_url("")).rstrip("/"), app[SMTP_PORT], browser)
 
 
 def gateway_for(url: str, *, key_secret: str = KEY_SECRET, limits: HttpLimits = QUICK) -> RazorpayGateway:

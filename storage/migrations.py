@@ -1,0 +1,41 @@
+"""Schema steps through yoyo, from `migrations/`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from yoyo import get_backend, read_migrations
+from yoyo.backends import DatabaseBackend
+from yoyo.migrations import MigrationList
+
+# Not a Python package: yoyo would take its __init__.py for a step.
+STEPS = Path(__file__).resolve().parent.parent / "migrations"
+
+
+def migrate(dsn: str, *, report: Callable[[str], None] = lambda name: None) -> int:
+    """Apply every step that the database lacks, one process at a time; return how many were applied."""
+    backend, steps = _open(dsn)
+    with backend.lock():
+        missing = backend.to_apply(steps)
+        for step in missing:
+            report(step.id)
+        backend.apply_migrations(missing)
+        return len(missing)
+
+
+def rollback(dsn: str) -> int:
+    """Undo every applied step, newest first; return how many were undone."""
+    backend, steps = _open(dsn)
+    with backend.lock():
+        applied = backend.to_rollback(steps)
+        backend.rollback_migrations(applied)
+        return len(applied)
+
+
+def _open(dsn: str) -> tuple[DatabaseBackend, MigrationList]:
+    scheme, rest = dsn.split("://", 1)
+    if scheme not in ("postgresql", "postgres"):
+        raise ValueError("DATABASE_URL must begin with postgresql://")
+    backend = get_backend(f"postgresql+psycopg://{rest}")
+    return backend, read_migrations(str(STEPS))

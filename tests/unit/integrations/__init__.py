@@ -1,1 +1,0 @@
-"""Adapters without a network: mapping, signatures, breaker, redaction."""

@@ -1,4 +1,4 @@
-"""Every refusal Matchday knows, as classes; the runtime renders any of them as problem+json.
+"""Every family of refusals Matchday knows; the runtime renders any of them as problem+json.
 
     Problem (contracts.runtime)          status code title detail errors headers extra
     └── AppError                         a refusal of ours; the class says everything but the detail
@@ -11,8 +11,8 @@
         ├── TooMany          429         Retry-After tells when
         └── Unavailable      503         Retry-After tells when; the same request may be sent again
 
-`code` is API: clients switch on it and it never changes its meaning. `retry` tells a client what may help:
-`never`, `after` (Retry-After), `same_key` (the same request with the same Idempotency-Key).
+`code` is API: clients switch on it and it never changes its meaning. `retry` is told to clients when something
+helps: `after` (wait for Retry-After) or `same_key` (the same request with the same Idempotency-Key).
 """
 
 from __future__ import annotations
@@ -23,77 +23,75 @@ from contracts.runtime.problem import Fault, Problem
 
 
 class AppError(Problem):
-    """A refusal; subclasses give `status`, `code`, `title`, callers give the detail and extra members."""
+    """A refusal; subclasses give `status`, `code` and `title`, callers the detail and extra members."""
 
-    status_code: ClassVar[int] = 500
-    error_code: ClassVar[str] = "internal"
-    error_title: ClassVar[str] = "Internal error"
     retry: ClassVar[Literal["never", "after", "same_key"]] = "never"
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
 
     def __init__(self, detail: str | None = None, *, errors: list[Fault] | None = None, **extra: Any) -> None:
         headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
-        super().__init__(
-            status=self.status_code, code=self.error_code, title=self.error_title, detail=detail,
-            headers=headers, errors=errors, extra=extra,
-        )  # fmt: skip
+        if self.retry != "never":
+            extra["retry"] = self.retry
+        super().__init__(detail, headers=headers, errors=errors, extra=extra)
 
 
 class NotAuthenticated(AppError):
-    status_code, error_code, error_title = 401, "auth.invalid", "Not authenticated"
+    status, code, title = 401, "auth.invalid", "Not authenticated"
 
 
 class Forbidden(AppError):
-    status_code, error_code, error_title = 403, "auth.forbidden", "Not allowed"
+    status, code, title = 403, "auth.forbidden", "Not allowed"
 
 
 class NotFound(AppError):
-    status_code, error_code, error_title = 404, "resource.not_found", "Not found"
+    status, code, title = 404, "resource.not_found", "Not found"
 
 
 class Conflict(AppError):
-    status_code, error_code, error_title = 409, "state.changed", "The state does not allow this"
+    status, code, title = 409, "state.changed", "The state does not allow this"
 
 
 class Gone(AppError):
-    status_code, error_code, error_title = 410, "resource.gone", "Gone"
+    status, code, title = 410, "resource.gone", "Gone"
 
 
 class Refused(AppError):
-    status_code, error_code, error_title = 422, "rule.refused", "Refused by a rule"
+    status, code, title = 422, "rule.refused", "Refused by a rule"
 
 
 class TooMany(AppError):
-    status_code, error_code, error_title = 429, "limit.reached", "Too many requests"
-    retry: ClassVar[Literal["never", "after", "same_key"]] = "after"
+    status, code, title = 429, "limit.reached", "Too many requests"
+    retry = "after"
     retry_after_s = 1
 
 
 class Unavailable(AppError):
-    status_code, error_code, error_title = 503, "service.unavailable", "Not available now"
-    retry: ClassVar[Literal["never", "after", "same_key"]] = "same_key"
+    status, code, title = 503, "service.unavailable", "Not available now"
+    retry = "same_key"
     retry_after_s = 1
 
 
 class StorageBusy(Unavailable):
-    error_code, error_title = "storage.busy", "Too busy"
+    """No connection in time, a statement that ran too long, or a server that is away."""
+
+    code, title = "storage.busy", "Too busy"
 
 
 class AmountInvalid(Refused):
     """An amount that is well-formed text and no amount that this operation takes."""
 
-    error_code, error_title = "money.amount", "Not an acceptable amount"
+    code, title = "money.amount", "Not an acceptable amount"
 
 
 class IdempotencyInProgress(Conflict):
     """The first request with this key is still running."""
 
-    error_code, error_title = "idempotency.in_progress", "A request with this key is in progress"
-    retry: ClassVar[Literal["never", "after", "same_key"]] = "after"
+    code, title = "idempotency.in_progress", "A request with this key is in progress"
+    retry = "after"
     retry_after_s = 1
 
 
 class IdempotencyMismatch(Refused):
     """The key was used for a request that said something else."""
 
-    error_code, error_title = "idempotency.mismatch", "This key belongs to another request"
+    code, title = "idempotency.mismatch", "This key belongs to another request"

@@ -25,13 +25,13 @@ Q = sql.load(__package__)
 class InsufficientFunds(Refused):
     """The posting would take an account below its floor."""
 
-    error_code, error_title = "wallet.insufficient_funds", "Not enough money"
+    code, title = "wallet.insufficient_funds", "Not enough money"
 
 
 class KeyReused(Conflict):
     """The posting's key belongs to a transaction with other contents."""
 
-    error_code, error_title = "ledger.key_reused", "This key belongs to another transaction"
+    code, title = "ledger.key_reused", "This key belongs to another transaction"
 
 
 faults.on_constraint("balances_floor", lambda _: InsufficientFunds())

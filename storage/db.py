@@ -89,20 +89,20 @@ class Database:
         """
         async with self.connection() as conn:
             transaction = self._database.transaction(**options)
-            await transaction.start()
+            await self._guarded(transaction.start)
             try:
                 yield conn
             except BaseException:
-                await self._end(transaction.rollback)
+                await self._guarded(transaction.rollback)
                 raise
-            await self._end(transaction.commit)
+            await self._guarded(transaction.commit)
 
-    async def _end(self, end: Callable[[], Awaitable[None]]) -> None:
-        # `databases` 0.9 does not give the connection back when COMMIT or ROLLBACK itself fails (a deferred
+    async def _guarded(self, step: Callable[[], Awaitable[None]]) -> None:
+        # `databases` 0.9 does not give the connection back when BEGIN, COMMIT or ROLLBACK itself fails (a deferred
         # constraint, a lost server): one such transaction would cost the pool a connection for ever.
         held = self._database.connection()
         try:
-            await end()
+            await step()
         except BaseException:
             await held.__aexit__()
             raise

@@ -1,0 +1,167 @@
+"""One client's stream: its channels, how far it has been served, and why it ends.
+
+    opening: deliveries are held        resume.py reads the backlog meanwhile
+       │ go_live(): backlog, then what was held and is newer
+       ▼
+    live: deliveries go to the outlet ──▶ ended (once, with a code)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any, Protocol
+
+from streams.frames import Delivery, Framing, Transport
+from streams.options import StreamOptions
+from streams.outlet import Outlet
+
+_random = random.SystemRandom()
+
+# Called with (transport, op or SSE event name, JSON) for every message sent; must not raise.
+Observer = Callable[[Transport, str, bytes], None]
+
+
+class Principal(Protocol):
+    """Whom a stream belongs to; contracts.principal.Principal is one."""
+
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def expires_at(self) -> datetime: ...
+
+
+class Close(IntEnum):
+    """Why a stream ends: WebSocket close codes (RFC 6455 §7.4.2). 40xx: reconnect; 44xx: do not, something is wrong."""
+
+    NORMAL = 1000
+    INTERNAL = 1011
+    GOING_AWAY = 4001
+    TOKEN_EXPIRED = 4002
+    SLOW = 4008
+    INSUFFICIENT_STATE = 4010
+    LIMIT = 4029
+    PROTOCOL = 4400
+    TOKEN_INVALID = 4401
+    FORBIDDEN = 4403
+
+    @property
+    def reason(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of a stream; `reconnect_after_ms` spreads the clients that are to come back."""
+
+    close: Close
+    reconnect_after_ms: int | None = None
+
+    def json(self) -> dict[str, Any]:
+        """The body of `going_away`."""
+        return {
+            "code": int(self.close),
+            "reason": self.close.reason,
+            "reconnect_after_ms": self.reconnect_after_ms,
+        }
+
+
+class Connection:
+    """A stream of one principal, on any transport."""
+
+    __slots__ = (
+        "_held", "_held_bytes", "_lifetime", "_observe", "_options", "channels", "cursor_sent_at", "ended", "framing",
+        "outlet", "position", "principal",
+    )  # fmt: skip
+
+    def __init__(
+        self, principal: Principal, framing: Framing, options: StreamOptions, *, observe: Observer | None
+    ) -> None:
+        self.principal = principal
+        self.framing = framing
+        self.channels: set[str] = set()
+        self.position = 0
+        self.cursor_sent_at = 0
+        self.outlet: Outlet | None = None
+        self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._options = options
+        self._observe = observe
+        self._held: list[Delivery] = []
+        self._held_bytes = 0
+        self._lifetime = self._limit_lifetime()
+
+    @property
+    def ttl_s(self) -> int:
+        """Whole seconds until the credentials of this stream end."""
+        return max(0, int(self._credentials_left_s()))
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Send an event, or hold it while the stream is being opened. Never blocks."""
+        if delivery.position <= self.position or self.ended.done():
+            return
+        if self.outlet is not None:
+            self._send(delivery, self.outlet)
+            return
+        self._held.append(delivery)
+        self._held_bytes += len(delivery.cloud_event)
+        if self._held_bytes > self._options.queue_bytes:
+            self.end(Close.INSUFFICIENT_STATE)
+
+    def go_live(self, outlet: Outlet, op: str, body: Mapping[str, Any], backlog: list[Delivery]) -> None:
+        """Send the first message, the backlog, and what was held meanwhile; from here on, send at once."""
+        self.outlet = outlet
+        self.cursor_sent_at = self.position
+        self.send(op, body)
+        held, self._held = self._held, []
+        for delivery in [*backlog, *held]:
+            self.deliver(delivery)
+
+    def send(self, op: str, body: Mapping[str, Any]) -> None:
+        """Send a message that is not an event."""
+        if self.outlet is None:
+            return
+        payload, frame = self.framing.message(op, body)
+        if self._observe is not None:
+            self._observe(self.framing.transport, op, payload)
+        self.outlet.send(frame)
+
+    def move_cursor(self, position: int, cursor: str) -> None:
+        """Tell a client whose channels are quiet how far it has been served, so that its cursor does not grow old."""
+        if self.outlet is not None and position > self.cursor_sent_at and not self.ended.done():
+            self.cursor_sent_at = position
+            frame = self.framing.position(cursor)
+            if frame:
+                self.outlet.send(frame)
+
+    def end(self, close: Close) -> None:
+        """End the stream; the first reason stays."""
+        if not self.ended.done():
+            self._lifetime.cancel()
+            self.ended.set_result(Ending(close, self.reconnect_after_ms() if close is Close.GOING_AWAY else None))
+
+    def reconnect_after_ms(self) -> int:
+        """A moment to come back that spreads the clients."""
+        return _random.randint(self._options.reconnect_min_ms, self._options.reconnect_max_ms)
+
+    def _send(self, delivery: Delivery, outlet: Outlet) -> None:
+        self.position = self.cursor_sent_at = delivery.position
+        outlet.send(self.framing.event(delivery))
+        if self._observe is not None:
+            self._observe(self.framing.transport, *self.framing.described(delivery))
+
+    def _limit_lifetime(self) -> asyncio.TimerHandle:
+        """Credentials end a stream when they end; rotation ends all others, so that a deploy is nothing special."""
+        jitter = self._options.lifetime_jitter
+        lifetime_s = self._options.max_lifetime_s * _random.uniform(1 - jitter, 1 + jitter)
+        left_s = self._credentials_left_s()
+        close = Close.TOKEN_EXPIRED if left_s <= lifetime_s else Close.GOING_AWAY
+        return asyncio.get_running_loop().call_later(max(0.0, min(left_s, lifetime_s)), self.end, close)
+
+    def _credentials_left_s(self) -> float:
+        return (self.principal.expires_at - datetime.now(UTC)).total_seconds()

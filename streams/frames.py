@@ -1,0 +1,186 @@
+"""Bytes on the wire: an event is encoded and framed once, and every receiver is given the same bytes.
+
+CloudEvents 1.0 JSON (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md) with the
+extensions `sequence`, `cursor` and `traceparent`. WebSocket: RFC 6455 §5.2, unmasked, uncompressed text frames.
+SSE: WHATWG HTML §9.2.5, in chunks of HTTP/1.1 (RFC 9112 §7.1).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from datetime import UTC
+from functools import cached_property
+from typing import Any, ClassVar, Literal, Protocol
+
+from streams.log import LogEntry
+
+_TEXT = 0x81
+_CLOSE = 0x88
+
+
+Transport = Literal["websocket", "sse"]
+
+
+class Delivery:
+    """An event of the log on its way to the connections of this process.
+
+    `cursor_at(position)` gives the cursor text; encodings are made when the first receiver needs them.
+    """
+
+    def __init__(self, entry: LogEntry, *, source: str, cursor_at: Callable[[int], str]) -> None:
+        self.entry = entry
+        self.position = entry.position
+        self._source = source
+        self._cursor_at = cursor_at
+
+    @cached_property
+    def cursor(self) -> str:
+        return self._cursor_at(self.position)
+
+    @cached_property
+    def cloud_event(self) -> bytes:
+        return encode(cloud_event(self.entry, source=self._source, cursor=self.cursor))
+
+    @cached_property
+    def websocket_message(self) -> bytes:
+        return b'{"op":"event","event":' + self.cloud_event + b"}"
+
+    @cached_property
+    def websocket(self) -> bytes:
+        return text_frame(self.websocket_message)
+
+    @cached_property
+    def sse(self) -> bytes:
+        return sse_block(self.cloud_event, event=self.entry.type, id=self.cursor)
+
+    @cached_property
+    def sse_chunk(self) -> bytes:
+        return chunk(self.sse)
+
+
+class Framing(Protocol):
+    """How one transport writes messages. A message is (JSON as the contract sees it, bytes on the wire)."""
+
+    @property
+    def transport(self) -> Transport: ...
+
+    def event(self, delivery: Delivery) -> bytes:
+        """The shared bytes of an event."""
+
+    def described(self, delivery: Delivery) -> tuple[str, bytes]:
+        """The event's name and JSON in events.yaml."""
+
+    def message(self, op: str, body: Mapping[str, Any]) -> tuple[bytes, bytes]:
+        """A message that is not an event."""
+
+    def position(self, cursor: str) -> bytes:
+        """Move the client's cursor on without a message, where the transport can."""
+
+
+class WebSocketFraming:
+    """JSON text frames, named by their member `op`."""
+
+    transport: ClassVar[Transport] = "websocket"
+
+    def event(self, delivery: Delivery) -> bytes:
+        return delivery.websocket
+
+    def described(self, delivery: Delivery) -> tuple[str, bytes]:
+        return "event", delivery.websocket_message
+
+    def message(self, op: str, body: Mapping[str, Any]) -> tuple[bytes, bytes]:
+        payload = encode({"op": op, **body})
+        return payload, text_frame(payload)
+
+    def position(self, cursor: str) -> bytes:
+        return b""  # the client asks with a ping
+
+
+class SseFraming:
+    """Blocks of an event stream; `chunked` for HTTP/1.1, where each block is a chunk of the body."""
+
+    transport: ClassVar[Transport] = "sse"
+
+    def __init__(self, *, chunked: bool) -> None:
+        self._chunked = chunked
+
+    def event(self, delivery: Delivery) -> bytes:
+        return delivery.sse_chunk if self._chunked else delivery.sse
+
+    def described(self, delivery: Delivery) -> tuple[str, bytes]:
+        return delivery.entry.type, delivery.cloud_event
+
+    def message(self, op: str, body: Mapping[str, Any]) -> tuple[bytes, bytes]:
+        payload = encode(body)
+        block = sse_block(payload, event=op, id=body.get("cursor"), retry=body.get("reconnect_after_ms"))
+        return payload, chunk(block) if self._chunked else block
+
+    def position(self, cursor: str) -> bytes:
+        block = sse_block(None, id=cursor)
+        return chunk(block) if self._chunked else block
+
+
+def cloud_event(entry: LogEntry, *, source: str, cursor: str) -> dict[str, Any]:
+    """Return the CloudEvent of a log entry."""
+    envelope: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": entry.event_id,
+        "source": source,
+        "type": entry.type,
+        "subject": entry.subject,
+        "time": entry.happened_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "datacontenttype": "application/json",
+        "sequence": f"{entry.sequence:020d}",  # ordered as text, as the extension's specification asks
+        "cursor": cursor,
+        "data": entry.data,
+    }
+    if entry.traceparent is not None:
+        envelope["traceparent"] = entry.traceparent
+    return envelope
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """JSON as UTF-8 on one line. The standard library's: it writes back every number that jsonb can hold."""
+    return json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A whole, final, unmasked text frame."""
+    return _frame(_TEXT, payload)
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """A close frame; `reason` is at most 123 bytes."""
+    return _frame(_CLOSE, struct.pack(">H", code) + reason.encode())
+
+
+def _frame(first: int, payload: bytes) -> bytes:
+    size = len(payload)
+    if size < 126:
+        return struct.pack(">BB", first, size) + payload
+    if size < 1 << 16:
+        return struct.pack(">BBH", first, 126, size) + payload
+    return struct.pack(">BBQ", first, 127, size) + payload
+
+
+def sse_block(
+    data: bytes | None, *, event: str | None = None, id: str | None = None, retry: int | None = None
+) -> bytes:
+    """One block of an event stream. `data` is one line; without it a browser takes over id and retry in silence."""
+    lines = []
+    if id is not None:
+        lines.append(b"id: " + id.encode())
+    if event is not None:
+        lines.append(b"event: " + event.encode())
+    if retry is not None:
+        lines.append(b"retry: %d" % retry)
+    if data is not None:
+        lines.append(b"data: " + data)
+    return b"\n".join(lines) + b"\n\n"
+
+
+def chunk(block: bytes) -> bytes:
+    """A block as one chunk of a chunked body."""
+    return b"%x\r\n%b\r\n" % (len(block), block)

@@ -1,0 +1,62 @@
+"""Every knob of streams/, with the values that docs and tests reason about; nothing else here reads configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOptions:
+    """Times are seconds (`_s`) and milliseconds (`_ms`), sizes are bytes (`_bytes`)."""
+
+    # relay: outbox -> log
+    relay_poll_s: float = 0.075
+    relay_batch: int = 500
+    relay_takeover_s: float = 1.0  # how often a stand-by asks for the lock
+    relay_lease_s: float = 4.0  # a leader silent for so long loses its session, and with it the lock
+
+    # hub: log -> connections of this process
+    hub_poll_s: float = 1.0  # the latency that a lost wake-up costs at the most
+    hub_page: int = 200
+    hub_ring: int = 4096  # newest events kept for reconnects
+
+    # the Redis subscription
+    heartbeat_s: float = 1.0
+    heartbeats_missed: int = 3
+
+    # one connection
+    queue_bytes: int = MIB
+    write_deadline_s: float = 10.0
+    close_grace_s: float = 2.0
+    max_channels: int = 128
+    ping_s: float = 20.0
+    max_lifetime_s: float = 600.0
+    lifetime_jitter: float = 0.1  # share of max_lifetime_s, either way
+    reconnect_min_ms: int = 200
+    reconnect_max_ms: int = 5000
+    revocation_check_s: float = 1.0
+
+    # WebSocket
+    allowed_origins: frozenset[str] = frozenset()  # of browsers; clients without an Origin header are not browsers
+    connect_timeout_s: float = 10.0
+    max_message_bytes: int = 64 * KIB
+    message_limit: int = 30
+    message_window_s: float = 10.0
+
+    # resume
+    replay_events: int = 300
+    replay_bytes: int = MIB
+    replay_window: int = 50_000  # positions that a cursor may lie behind
+
+    ticket_ttl_s: int = 30
+    drain_s: float = 5.0  # over which a stopping process says good-bye to its connections
+    source: str = "/matchday"  # CloudEvents `source`
+
+    # consumers
+    consumer_poll_s: float = 1.0
+    consumer_tries: int = 8
+    consumer_backoff_s: float = 0.5  # doubled by each failure
+    consumer_backoff_max_s: float = 60.0

@@ -1,0 +1,85 @@
+"""Realtime: everything of streams/ that a web process runs, behind one object."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from storage.db import Database
+from storage.redis import Redis
+from streams.admission import Admission, Authenticate, ChannelsFor, MayRead, RevokedAmong
+from streams.connection import Observer, Principal
+from streams.cursor import CursorCodec
+from streams.hub import Hub
+from streams.options import StreamOptions
+from streams.resume import Resumer
+from streams.schema import MessageContract
+from streams.session import Sessions
+from streams.sse import EventStreams
+from streams.tickets import Tickets
+from streams.websocket import WebSockets
+
+
+class Realtime:
+    """The hub and both transports of one process; contracts/events.yaml describes what clients see.
+
+    `cursor_secrets`: the first seals, all of them open; at least 32 bytes each, the same in every process.
+    `authenticate` turns an access token into a principal; `channels_for` and `may_read` say what it may read now;
+    `revoked_among` is given the session ids of all open streams once a second and answers those to be ended.
+    `observe` sees every message sent, and must not raise.
+    """
+
+    def __init__(
+        self, db: Database, redis: Redis, *, cursor_secrets: Sequence[str], authenticate: Authenticate,
+        channels_for: ChannelsFor, may_read: MayRead, revoked_among: RevokedAmong, options: StreamOptions,
+        observe: Observer | None = None,
+    ) -> None:  # fmt: skip
+        cursors = CursorCodec(cursor_secrets)
+        self.tickets = Tickets(redis, options)
+        self._hub = Hub(db, redis, cursors, options)
+        admission = Admission(
+            tickets=self.tickets, authenticate=authenticate, channels_for=channels_for, may_read=may_read,
+            revoked_among=revoked_among,
+        )  # fmt: skip
+        self._sessions = Sessions(
+            self._hub, Resumer(db, self._hub, cursors, options), admission, options, observe=observe
+        )
+        self._websockets = WebSockets(self._sessions, MessageContract.load())
+        self._event_streams = EventStreams(self._sessions)
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def cursor(self) -> str:
+        """What this process has seen so far. Taken *before* a read, it makes "load, then connect" free of holes."""
+        return self._hub.cursor
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open in this process."""
+        return len(self._hub.connections)
+
+    async def start(self) -> None:
+        """Begin to follow the log. Raises StorageBusy when it cannot be read."""
+        await self._hub.start()
+        self._watch = asyncio.create_task(self._sessions.watch(), name="streams.watch")
+
+    async def stop(self) -> None:
+        """Say good-bye to every stream over `drain_s`, then stop. For `on_shutdown`: while handlers still run."""
+        await self._sessions.drain()
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        await self._hub.stop()
+
+    async def websocket_handler(self, request: web.Request) -> web.StreamResponse:
+        """Serve `GET` with an upgrade. Raises Problem (403, 400, 503) before the upgrade; after it, close codes."""
+        return await self._websockets(request)
+
+    async def sse(self, request: web.Request, principal: Principal | None) -> web.StreamResponse:
+        """Serve an event stream for a principal, or for the holder of the `ticket` in the query.
+
+        Reads `Last-Event-ID` (else `last_event_id`), `channels`. Raises Problem (400, 401, 503) before the first byte.
+        """
+        return await self._event_streams(request, principal)

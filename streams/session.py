@@ -1,0 +1,121 @@
+"""What both transports share: opening a stream, watching over those that are open, and ending them all.
+
+    open:  admit ─▶ register in the hub, hold ─▶ backlog ─▶ (transport sends) ─▶ live
+    watch: once a second: gone? revoked? cursor grown old?
+    drain: refuse new streams; end the open ones over `drain_s`, each with its own moment to come back
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from contracts.errors import Unavailable
+from streams.admission import Admission
+from streams.connection import Close, Connection, Observer, Principal
+from streams.frames import Delivery, Framing
+from streams.hub import Hub
+from streams.options import StreamOptions
+from streams.resume import Resumer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A registered connection that holds deliveries until `go_live` is given the first message and the backlog."""
+
+    connection: Connection
+    body: dict[str, Any]
+    backlog: list[Delivery]
+
+
+class Sessions:
+    """The open streams of this process."""
+
+    def __init__(
+        self, hub: Hub, resumer: Resumer, admission: Admission, options: StreamOptions, *, observe: Observer | None
+    ) -> None:
+        self.hub = hub
+        self.admission = admission
+        self.options = options
+        self._resumer = resumer
+        self._observe = observe
+        self._draining = False
+        self._closed = asyncio.Event()
+
+    def refuse_while_draining(self) -> None:
+        """Raises Unavailable once this process is stopping."""
+        if self._draining:
+            raise Unavailable("This process is stopping; connect again.")
+
+    @asynccontextmanager
+    async def open(
+        self, principal: Principal, framing: Framing, wanted: Iterable[str] | None, cursor: str | None
+    ) -> AsyncIterator[Opened]:
+        """A stream for the length of the block, registered before its backlog is read. Raises StorageBusy."""
+        grant = await self.admission.grant(principal, wanted)
+        connection = Connection(principal, framing, self.options, observe=self._observe)
+        self.hub.add(connection, grant.channels)
+        try:
+            resumption = await self._resumer.resume(connection, cursor)
+            body = {
+                "cursor": self.hub.cursor_at(resumption.position),
+                **resumption.json(),
+                "ttl_s": connection.ttl_s,
+                "channels": sorted(grant.channels),
+                "refused": list(grant.refused),
+            }
+            yield Opened(connection, body, resumption.backlog)
+        finally:
+            connection.end(Close.NORMAL)
+            self.hub.remove(connection)
+            if not self.hub.connections:
+                self._closed.set()
+
+    async def watch(self) -> None:
+        """Look after open streams until cancelled."""
+        last_ping = 0.0
+        while True:
+            await asyncio.sleep(self.options.revocation_check_s)
+            for connection in list(self.hub.connections):
+                if connection.outlet is not None and connection.outlet.is_gone:
+                    connection.end(Close.NORMAL)
+            await self._end_revoked()
+            now = asyncio.get_running_loop().time()
+            if now - last_ping >= self.options.ping_s:
+                last_ping = now
+                for connection in self.hub.connections:
+                    connection.move_cursor(self.hub.position, self.hub.cursor)
+
+    async def drain(self) -> None:
+        """Refuse new streams and end the open ones, spread over `drain_s`; returns when all are closed."""
+        self._draining = True
+        leaving = list(self.hub.connections)
+        random.shuffle(leaving)
+        for number, connection in enumerate(leaving):
+            if number:
+                await asyncio.sleep(self.options.drain_s / len(leaving))
+            connection.end(Close.GOING_AWAY)
+        try:
+            async with asyncio.timeout(self.options.write_deadline_s):
+                while self.hub.connections:
+                    self._closed.clear()
+                    await self._closed.wait()
+        except TimeoutError:
+            for connection in list(self.hub.connections):
+                if connection.outlet is not None:
+                    connection.outlet.abort()
+
+    async def _end_revoked(self) -> None:
+        try:
+            for connection in await self.admission.revoked(self.hub.connections):
+                connection.end(Close.TOKEN_INVALID)
+        except Exception as fault:
+            # asked again in a second; until then a stream is no more trusted than its token, which is short-lived
+            logger.warning("streams.revocation_unknown", extra={"fault": type(fault).__name__})

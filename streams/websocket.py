@@ -1,0 +1,237 @@
+"""WebSocket: one multiplexed stream with a say in its channels. Messages: contracts/events.yaml.
+
+Outgoing frames are built once for all receivers and written past aiohttp's writer; incoming ones are held to the
+contract before anything looks into them. No compression: with a context per connection nothing could be shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+from aiohttp import WSMessage, WSMsgType, web
+from aiohttp.abc import AbstractStreamWriter
+
+from contracts.errors import Forbidden
+from contracts.runtime.problem import Problem
+from streams.admission import wanted_channels
+from streams.connection import Close, Connection, Ending, Principal
+from streams.frames import WebSocketFraming, close_frame, encode
+from streams.outlet import Outlet
+from streams.schema import CLIENT_OPS, MessageContract
+from streams.session import Opened, Sessions
+
+logger = logging.getLogger(__name__)
+
+WRITER_LIMIT = 64 * 1024
+
+
+class Refused(Exception):
+    """The stream ends with a code, after an error message when there is something to say."""
+
+    def __init__(self, close: Close, error: dict[str, Any] | None = None) -> None:
+        super().__init__(close.reason)
+        self.close = close
+        self.error = error
+
+
+class WebSockets:
+    """The handler of a WebSocket."""
+
+    def __init__(self, sessions: Sessions, contract: MessageContract) -> None:
+        self._sessions = sessions
+        self._options = sessions.options
+        self._contract = contract
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """Upgrade, let in, serve. Raises Forbidden for a foreign Origin, Unavailable while draining."""
+        self._sessions.refuse_while_draining()
+        origin = request.headers.get("Origin")
+        if origin is not None and origin not in self._options.allowed_origins:
+            raise Forbidden("This origin may not open a stream.")
+        wanted = wanted_channels(request, self._options)
+        socket = web.WebSocketResponse(
+            compress=False, max_msg_size=self._options.max_message_bytes, writer_limit=WRITER_LIMIT,
+            heartbeat=self._options.ping_s, timeout=self._options.close_grace_s,
+        )  # fmt: skip
+        writer = await socket.prepare(request)
+        transport = request.transport
+        if transport is None:
+            return socket
+        try:
+            await self._admit_and_serve(request, socket, writer, wanted)
+        finally:
+            # whatever happened: nothing stays in a transport that nobody reads
+            transport.abort()
+        return socket
+
+    async def _admit_and_serve(
+        self, request: web.Request, socket: web.WebSocketResponse, writer: AbstractStreamWriter,
+        wanted: list[str] | None,
+    ) -> None:  # fmt: skip
+        try:
+            ticket = request.query.get("ticket")
+            if ticket:
+                principal = await self._sessions.admission.by_ticket(ticket)
+                cursor = request.query.get("cursor")
+            else:
+                principal, wanted, cursor = await self._connect(socket)
+            async with self._sessions.open(principal, WebSocketFraming(), wanted, cursor) as opened:
+                await self._serve(request, socket, writer, opened)
+        except Refused as refused:
+            await self._refuse(socket, refused)
+        except Problem as problem:
+            await self._refuse(socket, Refused(_close_for(problem), _error(problem)))
+
+    async def _connect(self, socket: web.WebSocketResponse) -> tuple[Principal, list[str] | None, str | None]:
+        """Wait for the first message and check the credentials in it."""
+        try:
+            async with asyncio.timeout(self._options.connect_timeout_s):
+                message = self._parse(await socket.receive())
+        except TimeoutError:
+            raise Refused(Close.PROTOCOL, _protocol_error("realtime.connect_expected", "No connect came")) from None
+        if message["op"] != "connect":
+            raise Refused(Close.PROTOCOL, _protocol_error("realtime.connect_expected", "The first message is connect"))
+        admission = self._sessions.admission
+        if "token" in message:
+            principal = await admission.by_token(message["token"])
+        else:
+            principal = await admission.by_ticket(message["ticket"])
+        return principal, message.get("channels"), message.get("cursor")
+
+    async def _serve(
+        self, request: web.Request, socket: web.WebSocketResponse, writer: AbstractStreamWriter, opened: Opened
+    ) -> None:
+        connection = opened.connection
+        outlet = Outlet(request.protocol, writer, self._options, lambda: connection.end(Close.SLOW))
+        connection.go_live(outlet, "welcome", opened.body, opened.backlog)
+        reading = asyncio.create_task(self._read(socket, connection), name="streams.read")
+        try:
+            ending = await connection.ended
+            await self._say_goodbye(socket, connection, outlet, ending, reading)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _say_goodbye(
+        self, socket: web.WebSocketResponse, connection: Connection, outlet: Outlet, ending: Ending,
+        reading: asyncio.Task[None],
+    ) -> None:  # fmt: skip
+        if ending.close is Close.NORMAL:
+            return
+        if ending.close is Close.SLOW:
+            outlet.close_slow(close_frame(Close.SLOW, Close.SLOW.reason))
+            await asyncio.wait({reading}, timeout=self._options.close_grace_s)
+            return
+        if ending.close is Close.GOING_AWAY:
+            connection.send("going_away", ending.json())
+        if await outlet.drained():
+            await self._close(socket, ending.close)
+
+    async def _refuse(self, socket: web.WebSocketResponse, refused: Refused) -> None:
+        if refused.error is not None and not socket.closed:
+            try:
+                async with asyncio.timeout(self._options.close_grace_s):
+                    await socket.send_str(encode({"op": "error", **refused.error}).decode())
+            except (TimeoutError, ConnectionError):
+                return
+        await self._close(socket, refused.close)
+
+    async def _close(self, socket: web.WebSocketResponse, close: Close) -> None:
+        try:
+            async with asyncio.timeout(self._options.close_grace_s):
+                await socket.close(code=close, message=close.reason.encode())
+        except TimeoutError:
+            pass  # the transport is aborted next
+
+    async def _read(self, socket: web.WebSocketResponse, connection: Connection) -> None:
+        """Carry out the client's messages until it leaves; the only reader of the socket."""
+        received: deque[float] = deque(maxlen=self._options.message_limit)
+        try:
+            async for message in socket:
+                self._count(received)
+                await self._carry_out(self._parse(message), connection)
+        except Refused as refused:
+            if refused.error is not None:
+                connection.send("error", refused.error)
+            connection.end(refused.close)
+        except Exception:
+            logger.exception("streams.read_failed")
+            connection.end(Close.INTERNAL)
+        finally:
+            connection.end(Close.NORMAL)
+
+    def _count(self, received: deque[float]) -> None:
+        now = asyncio.get_running_loop().time()
+        if len(received) == received.maxlen and now - received[0] < self._options.message_window_s:
+            raise Refused(Close.LIMIT, _protocol_error("realtime.too_many_messages", "Too many messages"))
+        received.append(now)
+
+    def _parse(self, message: WSMessage) -> dict[str, Any]:
+        """Hold a client's message to the contract."""
+        if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
+            raise Refused(Close.NORMAL)
+        if message.type is not WSMsgType.TEXT:
+            raise Refused(Close.PROTOCOL, _protocol_error("contract.message", "Messages are text"))
+        try:
+            body = orjson.loads(message.data)
+        except orjson.JSONDecodeError:
+            raise Refused(Close.PROTOCOL, _protocol_error("contract.json", "The message is not valid JSON")) from None
+        op = body.get("op") if isinstance(body, dict) else None
+        if not isinstance(op, str) or op not in CLIENT_OPS:
+            raise Refused(Close.PROTOCOL, _protocol_error("contract.message", "The message has no known op"))
+        faults = self._contract.faults(op, body)
+        if faults:
+            error = _protocol_error("contract.message", "The message does not match the contract")
+            raise Refused(Close.PROTOCOL, {**error, "errors": [asdict(fault) for fault in faults]})
+        return dict(body)
+
+    async def _carry_out(self, message: dict[str, Any], connection: Connection) -> None:
+        hub = self._sessions.hub
+        try:
+            match message["op"]:
+                case "ping":
+                    connection.cursor_sent_at = hub.position
+                    connection.send("pong", {"cursor": hub.cursor})
+                case "subscribe":
+                    await self._subscribe(connection, message["channels"])
+                case "unsubscribe":
+                    for channel in message["channels"]:
+                        hub.unsubscribe(connection, channel)
+                    self._tell_channels(connection, [])
+                case _:
+                    raise Refused(Close.PROTOCOL, _protocol_error("realtime.already_open", "The stream is open"))
+        except Problem as problem:
+            connection.send("error", _error(problem))
+
+    async def _subscribe(self, connection: Connection, wanted: list[str]) -> None:
+        grant = await self._sessions.admission.grant(connection.principal, wanted)
+        if len(connection.channels | grant.channels) > self._options.max_channels:
+            limit = f"A stream has at most {self._options.max_channels} channels"
+            connection.send("error", _protocol_error("realtime.too_many_channels", limit))
+            return
+        for channel in grant.channels:
+            self._sessions.hub.subscribe(connection, channel)
+        self._tell_channels(connection, list(grant.refused))
+
+    def _tell_channels(self, connection: Connection, refused: list[str]) -> None:
+        body = {"channels": sorted(connection.channels), "refused": refused, "cursor": self._sessions.hub.cursor}
+        connection.send("subscribed", body)
+
+
+def _close_for(problem: Problem) -> Close:
+    return {401: Close.TOKEN_INVALID, 403: Close.FORBIDDEN, 400: Close.PROTOCOL}.get(
+        problem.status, Close.INSUFFICIENT_STATE
+    )
+
+
+def _error(problem: Problem) -> dict[str, Any]:
+    return _protocol_error(problem.code, problem.title)
+
+
+def _protocol_error(code: str, message: str) -> dict[str, Any]:
+    return {"code": code, "message": message}

@@ -11,8 +11,10 @@ from contracts.runtime.lint import lint
 from contracts.runtime.loading import Contract, ContractError, load_contracts
 from contracts.runtime.options import RuntimeOptions
 from contracts.runtime.problem import Fault, Problem
+from contracts.runtime.server import ApiRunner
 
 __all__ = [
+    "ApiRunner",
     "Call",
     "Contract",
     "ContractError",

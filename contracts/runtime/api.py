@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from contracts.runtime.body import defer_expectation
 from contracts.runtime.call import Handler, SecurityHandler
 from contracts.runtime.compiling import OperationCompiler
 from contracts.runtime.cors import Cors
@@ -96,9 +97,8 @@ class ContractApi(AioHttpApi):
             schemes=operation.security_schemes,
         )  # fmt: skip
         handle = compiled.handle
-        self.subapp.router.add_route(method.upper(), route, handle)
-        if method == "get":
-            self.subapp.router.add_route("HEAD", route, handle)
+        for name in ("GET", "HEAD") if method == "get" else (method.upper(),):
+            self.subapp.router.add_route(name, route, handle, expect_handler=defer_expectation)
         self._compiled.setdefault(route, []).append(compiled)
 
 

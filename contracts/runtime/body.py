@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from contracts.runtime.forms import FormFault, FormReader
 from contracts.runtime.json_body import JsonFaults, parse
-from contracts.runtime.problem import Fault, MalformedRequest, TooLarge, UnsupportedMediaType
+from contracts.runtime.problem import Fault, MalformedRequest, Problem, TooLarge, UnsupportedMediaType
 
 JSON = "application/json"
 URLENCODED = "application/x-www-form-urlencoded"
@@ -92,6 +92,7 @@ async def read_bytes(request: web.Request, limit: int) -> bytes:
     length = request.content_length
     if length is not None and length > limit:
         raise TooLarge(f"At most {limit} bytes are accepted")
+    await _continue(request)
     stream = request.content
     try:
         data = await stream.readany()
@@ -106,3 +107,20 @@ async def read_bytes(request: web.Request, limit: int) -> bytes:
     except (HttpProcessingError, web.RequestPayloadError):
         raise MalformedRequest("The transfer of the body is malformed") from None
     return bytes(chunks)
+
+
+async def defer_expectation(request: web.Request) -> None:
+    """Expect handler of the routes: the client is told to go on when the body is wanted, not before."""
+
+
+async def _continue(request: web.Request) -> None:
+    """Answer `Expect: 100-continue`, now that identity, size and media type are fine (RFC 9110 section 10.1.1)."""
+    expectation = request.headers.get(hdrs.EXPECT)
+    if expectation is None:
+        return
+    if expectation.lower() != "100-continue":
+        raise Problem(status=417, code="contract.expectation", title="The expectation cannot be met")
+    if request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # The interim answer is not part of the final one.
+        request.writer.output_size = 0

@@ -57,7 +57,7 @@ class OperationCompiler:
             else {}
         )
         return Operation(
-            operation_id=operation["operationId"],
+            id=operation["operationId"],
             method=method.upper(),
             route=contract.base_path + path,
             handler=handler,
@@ -66,9 +66,17 @@ class OperationCompiler:
             body=self._body(operation, body),
             validator=self._validator(parameters, operation, body),
             responder=Responder(operation["operationId"], options, headers=headers, documented=documented),
+            produced=self._produced(operation),
             headers=headers,
             allowed_headers=DEFAULT_ALLOWED_HEADERS | {p["name"] for p in parameters if p["in"] == "header"},
         )
+
+    def _produced(self, operation: Mapping[str, Any]) -> frozenset[str]:
+        """Media types of the successful answers."""
+        responses = (
+            self._contract.resolve(node) for status, node in operation["responses"].items() if status[0] == "2"
+        )
+        return frozenset(media_type.lower() for response in responses for media_type in response.get("content", ()))
 
     def _guard(self, security: Sequence[Mapping[str, Sequence[str]]], declarations: Mapping[str, Any]) -> Guard | None:
         if not security:

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import jsonschema_rs
 import yaml
@@ -62,8 +62,6 @@ class Contract:
 class _Loader(yaml.CSafeLoader):
     """YAML 1.2 core schema: no dates, no yes/no, no octal or sexagesimal numbers; string keys, each once."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
-
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         self.flatten_mapping(node)
         mapping: dict[Hashable, Any] = {}
@@ -81,6 +79,8 @@ def _construct_map(loader: _Loader, node: Any) -> dict[Hashable, Any]:
     return loader.construct_mapping(node)
 
 
+# The class would inherit the resolvers of YAML 1.1, which read 12:30 as 750 and no as false.
+_Loader.yaml_implicit_resolvers = {}
 _Loader.add_constructor("tag:yaml.org,2002:map", _construct_map)
 for _tag, _pattern, _first in (
     ("bool", r"true|false", "tf"),
@@ -208,9 +208,24 @@ def _structure_faults(document: dict[str, Any]) -> list[str]:
         return ["openapi must be 3.0.x"]
     faults = []
     for error in _openapi_schema().iter_errors(document):
-        place = "/".join(str(step).replace("/", "~1") for step in error.instance_path)
-        faults.append(f"{place or 'document'}: breaks the OpenAPI 3.0 schema ({error.kind.name})")
+        leaf = _deepest(error)
+        place = "/".join(str(step).replace("/", "~1") for step in leaf.instance_path)
+        faults.append(f"{place or 'document'}: breaks the OpenAPI 3.0 schema: {leaf.message[:200]}")
     return faults
+
+
+def _deepest(error: jsonschema_rs.ValidationError) -> jsonschema_rs.ValidationError:
+    """The error that went furthest before an alternative (a schema, or a reference) was given up."""
+    leaves = []
+    stack = [error]
+    while stack:
+        current = stack.pop()
+        branches = getattr(current.kind, "context", None)
+        if branches:
+            stack.extend(inner for branch in branches for inner in branch)
+        else:
+            leaves.append(current)
+    return max(leaves, key=lambda leaf: (len(leaf.instance_path), leaf.kind.name != "required"))
 
 
 def _reference_faults(document: dict[str, Any]) -> list[str]:

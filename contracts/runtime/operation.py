@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jsonschema_rs
@@ -12,46 +13,45 @@ from contracts.runtime.body import BodyReader
 from contracts.runtime.call import Call, Handler, Reply
 from contracts.runtime.headers import REQUEST_ID_KEY
 from contracts.runtime.parameters import ParameterReader
-from contracts.runtime.problem import Fault, InvalidBody, InvalidJson, InvalidParameter, Problem
-from contracts.runtime.responses import Responder
+from contracts.runtime.problem import Fault, InvalidBody, InvalidJson, InvalidParameter, NotAcceptable, Problem
+from contracts.runtime.responses import Responder, acceptable
 from contracts.runtime.schema import faults_of
 from contracts.runtime.security import Guard
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Operation:
-    """One operation, ready to run: nothing of the contract is looked at during a request."""
+    """One operation, ready to run: nothing of the contract is looked at during a request.
 
-    __slots__ = (
-        "_body", "_guard", "_handler", "_parameters", "_responder", "_validator", "allowed_headers", "headers", "id",
-        "method", "route",
-    )  # fmt: skip
+    `produced` are the media types of its successful answers, `headers` those that every answer carries,
+    `allowed_headers` the request headers that another origin may send.
+    """
 
-    def __init__(
-        self, *, operation_id: str, method: str, route: str, handler: Handler, guard: Guard | None,
-        parameters: ParameterReader, body: BodyReader | None, validator: jsonschema_rs.Validator | None,
-        responder: Responder, headers: Mapping[str, str], allowed_headers: frozenset[str],
-    ) -> None:  # fmt: skip
-        self.id = operation_id
-        self.method = method
-        self.route = route
-        self.headers = headers
-        self.allowed_headers = allowed_headers
-        self._handler = handler
-        self._guard = guard
-        self._parameters = parameters
-        self._body = body
-        self._validator = validator
-        self._responder = responder
+    id: str
+    method: str
+    route: str
+    handler: Handler
+    guard: Guard | None
+    parameters: ParameterReader
+    body: BodyReader | None
+    validator: jsonschema_rs.Validator | None
+    responder: Responder
+    produced: frozenset[str]
+    headers: Mapping[str, str]
+    allowed_headers: frozenset[str]
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request. Raises Problem; anything else that escapes is a bug."""
         request[OPERATION_KEY] = self
-        if self._guard is None:
+        if self.guard is None:
             principal, scopes = None, frozenset[str]()
         else:
-            principal, scopes = await self._guard.authenticate(request)
+            principal, scopes = await self.guard.authenticate(request)
+        accept = request.headers.get(hdrs.ACCEPT)
+        if accept is not None and accept != "*/*" and not acceptable(accept, self.produced):
+            raise NotAcceptable(f"This operation answers {', '.join(sorted(self.produced))}")
         faults: list[Fault] = []
-        reader = self._parameters
+        reader = self.parameters
         path = reader.path(request, faults)
         query = reader.query(request, faults)
         headers = reader.headers(request, faults)
@@ -59,27 +59,27 @@ class Operation:
         document: dict[str, Any] = {"path": path, "query": query, "header": headers, "cookie": cookies}
         body: Any = None
         raw = b""
-        if self._body is not None:
-            body, raw = await self._body.read(request, document, faults)
-        if faults or not (self._validator is None or self._validator.is_valid(document)):
+        if self.body is not None:
+            body, raw = await self.body.read(request, document, faults)
+        if faults or not (self.validator is None or self.validator.is_valid(document)):
             self._refuse(document, faults)
         call = Call(request, self.id, path, query, headers, cookies, body, raw, principal, scopes,
                     request[REQUEST_ID_KEY])  # fmt: skip
-        answer = await self._handler(call)
+        answer = await self.handler(call)
         if isinstance(answer, Reply):
-            return self._responder.respond(request, answer)
+            return self.responder.respond(request, answer)
         return answer
 
     def check(self, status: int, headers: Mapping[str, str], data: bytes) -> None:
         """Compare a refusal with the documented responses, as replies are."""
-        if self._responder.checks:
-            self._responder.check(status, headers, data)
+        if self.responder.checks:
+            self.responder.check(status, headers, data)
 
     def _refuse(self, document: dict[str, Any], faults: list[Fault]) -> None:
         """Raise one problem with every fault of the request."""
-        if self._validator is not None:
+        if self.validator is not None:
             known = {fault.pointer for fault in faults}
-            faults += [fault for fault in faults_of(self._validator, document) if fault.pointer not in known]
+            faults += [fault for fault in faults_of(self.validator, document) if fault.pointer not in known]
         faults.sort(key=lambda fault: not fault.pointer.startswith("#/body"))
         kind: type[Problem] = InvalidParameter
         if any(fault.rule.startswith("json.") for fault in faults):

@@ -83,6 +83,12 @@ class MalformedRequest(Problem):
     status, code, title = 400, "contract.request", "The request is malformed"
 
 
+class NotAcceptable(Problem):
+    """Every media type the operation answers with is one the client refuses."""
+
+    status, code, title = 406, "contract.not_acceptable", "No acceptable media type"
+
+
 class UnsupportedMediaType(Problem):
     """The body's media type is not one the operation reads; `Accept` lists those."""
 

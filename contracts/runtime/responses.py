@@ -8,6 +8,7 @@ import random
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jsonschema_rs
@@ -25,12 +26,37 @@ logger = logging.getLogger(__name__)
 
 _GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?!;\s*q=0(?:\.0{0,3})?\s*(?:,|$))(?:;|,|$)", re.IGNORECASE)
 _GZIP_LEVEL = 5
+_WEIGHT = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
 
 
 def accepts_gzip(request: web.Request) -> bool:
     """Whether Accept-Encoding names gzip with a weight above zero."""
     accepted = request.headers.get(hdrs.ACCEPT_ENCODING)
     return accepted is not None and _GZIP.search(accepted) is not None
+
+
+@lru_cache(maxsize=512)
+def acceptable(accept: str, produced: frozenset[str]) -> bool:
+    """Whether an Accept header takes one of the media types (RFC 9110 section 12.5.1)."""
+    weights: dict[str, float] = {}
+    for item in accept.split(","):
+        name, *parameters = (part.strip().lower() for part in item.split(";"))
+        weight = 1.0
+        for parameter in parameters:
+            if (match := _WEIGHT.fullmatch(parameter)) is not None:
+                weight = float(match[1])
+        if "/" in name:
+            weights[name] = max(weight, weights.get(name, 0.0))
+    # A header that names nothing says nothing, and an operation without content has nothing to refuse.
+    if not weights or not produced:
+        return True
+    for media_type in produced:
+        for candidate in (media_type, media_type.partition("/")[0] + "/*", "*/*"):
+            if candidate in weights:
+                if weights[candidate] > 0:
+                    return True
+                break
+    return False
 
 
 def compress(data: bytes) -> bytes:

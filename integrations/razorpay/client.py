@@ -6,10 +6,11 @@ Source: razorpay.com/docs api/orders, api/payments, payment-gateway/web-integrat
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
+
+from aiohttp import encode_basic_auth
 
 from integrations.breaker import CircuitBreaker
 from integrations.http import Answer, HttpClient, HttpLimits, Recorder, log_call
@@ -68,11 +69,10 @@ class RazorpayGateway:
         self, config: RazorpayConfig, *, limits: HttpLimits | None = None, record: Recorder = log_call
     ) -> None:
         self._config = config
-        credentials = b64encode(f"{config.key_id}:{config.key_secret}".encode()).decode()
         self._http = HttpClient(
             NAME,
             config.base_url,
-            headers={"Authorization": f"Basic {credentials}"},
+            headers={"Authorization": encode_basic_auth(config.key_id, config.key_secret)},
             visible=VISIBLE,
             limits=limits or HttpLimits(),
             breaker=CircuitBreaker(),

@@ -7,6 +7,7 @@ mistake in one is not repeated in the other. What it knows is in a SQLite file a
 from __future__ import annotations
 
 from integrations.razorpay.sandbox.application import setup
+from integrations.razorpay.sandbox.control import overview
 from integrations.razorpay.sandbox.state import RazorpaySandboxConfig
 
-__all__ = ["RazorpaySandboxConfig", "setup"]
+__all__ = ["RazorpaySandboxConfig", "overview", "setup"]

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from aiohttp import BasicAuth, web
+from aiohttp import web
 
 from integrations.razorpay.sandbox import faults
 from integrations.razorpay.sandbox.entities import collection, order_entity, payment_entity
@@ -123,13 +124,9 @@ def _endpoint(endpoint: Endpoint) -> Handler:
 
 
 def _authenticate(request: web.Request, state: State) -> None:
-    try:
-        auth = BasicAuth.decode(request.headers.get("Authorization", ""), encoding="utf-8")
-    except ValueError:
-        raise faults.unauthenticated() from None
-    given = f"{auth.login}:{auth.password}".encode()
-    expected = f"{state.config.key_id}:{state.config.key_secret}".encode()
-    if not hmac.compare_digest(given, expected):
+    credentials = f"{state.config.key_id}:{state.config.key_secret}".encode()
+    expected = b"Basic " + b64encode(credentials)  # the word is case-sensitive at Razorpay
+    if not hmac.compare_digest(request.headers.get("Authorization", "").encode("utf-8", "replace"), expected):
         raise faults.unauthenticated()
 
 

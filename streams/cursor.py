@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 VERSION = b"\x01"
 MIN_SECRET_BYTES = 32
-MAX_CURSOR_CHARS = 1024
+MAX_CURSOR_CHARS = 400
 
 _POSITION = struct.Struct(">HQ")
 _EPOCH_BYTES = 16

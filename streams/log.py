@@ -6,7 +6,7 @@ They never leave the process: clients get cursors (cursor.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -43,6 +43,10 @@ class LogEntry:
             subject=row["subject"], channels=tuple(row["channels"]), data=row["data"],
             happened_at=row["happened_at"], sequence=row["sequence"], traceparent=row["traceparent"],
         )  # fmt: skip
+
+
+# A reader's reaction to an event; its effect belongs in the transaction of the connection it is given.
+Handler = Callable[[Connection, LogEntry], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,6 @@ class StreamOptions:
 
     # consumers
     consumer_poll_s: float = 1.0
-    consumer_tries: int = 8
+    consumer_tries: int = 12  # some five minutes with the waits below
     consumer_backoff_s: float = 0.5  # doubled by each failure
     consumer_backoff_max_s: float = 60.0

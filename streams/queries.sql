@@ -103,12 +103,10 @@ LIMIT 1
 UPDATE consumer_positions SET position = :position, attempts = 0, retry_at = NULL
 WHERE consumer_group = :consumer_group AND shard = :shard
 
--- name: note_failure$
--- One more failure at the event after a position; how many that makes. None when the group has moved on.
-UPDATE consumer_positions
-SET attempts = attempts + 1, retry_at = now() + :delay_s * interval '1 second'
-WHERE consumer_group = :consumer_group AND shard = :shard AND position = :position AND attempts = :attempts
-RETURNING attempts
+-- name: note_failure!
+-- One more failure at the event after a group's position, and when it is tried again.
+UPDATE consumer_positions SET attempts = :attempts, retry_at = now() + :delay_s::double precision * interval '1 second'
+WHERE consumer_group = :consumer_group AND shard = :shard
 
 -- name: record_dead_letter!
 -- An event that a group gave up on.

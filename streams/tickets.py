@@ -12,7 +12,7 @@ import logging
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from contracts.errors import NotAuthenticated, Unavailable
 from storage.redis import Redis
@@ -21,7 +21,7 @@ from streams.options import StreamOptions
 
 logger = logging.getLogger(__name__)
 
-TICKET_BYTES = 32
+TICKET_BYTES = 24
 REDIS_TIMEOUT_S = 2.0
 
 
@@ -35,6 +35,14 @@ class TicketHolder:
     channels: frozenset[str] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A fresh ticket and when it is void even if nobody used it."""
+
+    ticket: str
+    expires_at: datetime
+
+
 class Tickets:
     """Issues and redeems tickets; Redis holds their SHA-256 only."""
 
@@ -42,9 +50,9 @@ class Tickets:
         self._redis = redis
         self._ttl_s = options.ticket_ttl_s
 
-    async def issue(self, principal: Principal, *, channels: Collection[str] | None = None) -> str:
-        """Return a ticket for one stream of this principal. Raises Unavailable without Redis."""
-        ticket = secrets.token_urlsafe(TICKET_BYTES)
+    async def issue(self, principal: Principal, *, channels: Collection[str] | None = None) -> Ticket:
+        """Issue a ticket for one stream of this principal; `channels` narrows it. Raises Unavailable without Redis."""
+        ticket = "tkt_" + secrets.token_urlsafe(TICKET_BYTES)
         holder = {
             "user_id": principal.user_id,
             "session_id": principal.session_id,
@@ -56,7 +64,7 @@ class Tickets:
                 await self._redis.set(_key(ticket), json.dumps(holder), ex=self._ttl_s)
         except Exception as fault:
             raise _unavailable(fault) from None
-        return ticket
+        return Ticket(ticket, datetime.now(UTC) + timedelta(seconds=self._ttl_s))
 
     async def redeem(self, ticket: str) -> TicketHolder:
         """Take a ticket; the second time it is void. Raises NotAuthenticated, and Unavailable without Redis."""

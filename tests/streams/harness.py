@@ -212,7 +212,9 @@ class SseClient:
         self.reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def open(cls, node: Node, token: str | None = None, *, last_event_id: str | None = None, **query: str) -> Self:
+    async def open(
+        cls, node: Node, token: str | None = None, *, last_event_id: str | None = None, **query: str
+    ) -> Self:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         if last_event_id is not None:
             headers["Last-Event-ID"] = last_event_id

@@ -135,7 +135,10 @@ class RazorpayGateway:
 
     async def list_order_payments(self, order_id: str) -> list[GatewayPayment]:
         """GET /v1/orders/:id/payments."""
-        return await self._read("orders.payments", "/v1/orders/{}/payments", order_id, mapping.payments)
+        payments = await self._read("orders.payments", "/v1/orders/{}/payments", order_id, mapping.payments)
+        if any(payment.order_id != order_id for payment in payments):
+            raise ProviderUnavailable(NAME, "orders.payments", "answered about another order")
+        return payments
 
     async def _read(self, operation: str, path: str, entity_id: str, decode: Callable[[Any], _T]) -> _T:
         if _ID.fullmatch(entity_id) is None:  # it becomes a piece of the path

@@ -193,6 +193,15 @@ async def test_an_answer_about_another_payment_is_not_believed(provider: Provide
     assert (await adapter.fetch_payment("pay_2")).status == "captured"
 
 
+async def test_a_list_with_another_orders_payment_is_not_believed(provider: Provider, adapter: RazorpayGateway) -> None:
+    item = '{"id":"pay_2","amount":100,"currency":"INR","status":"captured","order_id":"o","created_at":1700000000}'
+    provider.say(200, f'{{"items":[{item}]}}')
+    with pytest.raises(ProviderUnavailable):
+        await adapter.list_order_payments("order_1")
+    [payment] = await adapter.list_order_payments("o")
+    assert payment.id == "pay_2"
+
+
 async def test_after_five_failures_in_a_row_the_provider_is_left_alone(
     provider: Provider, adapter: RazorpayGateway
 ) -> None:

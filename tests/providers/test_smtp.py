@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from integrations.ports import EmailMessage, ProviderOutcomeUnknown, ProviderRefused, ProviderUnavailable
+from integrations.ports import EmailMessage, EmailSender, ProviderOutcomeUnknown, ProviderRefused, ProviderUnavailable
 from integrations.smtp import SmtpConfig, SmtpSender
 from tests.providers.conftest import Sandbox
 
 Script = list[tuple[str, str | None]]
 
 
-def sender_for(port: int, *, starttls: bool = False, timeout_s: float = 5.0) -> SmtpSender:
+def sender_for(port: int, *, starttls: bool = False, timeout_s: float = 5.0) -> EmailSender:
     return SmtpSender(
         SmtpConfig(
             host="127.0.0.1",

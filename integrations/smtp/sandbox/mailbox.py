@@ -28,7 +28,7 @@ class Mailbox:
     """Every mail that came, used from one event loop."""
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db = sqlite3.connect(path)
         self._db.row_factory = sqlite3.Row
         self._db.execute("PRAGMA journal_mode = wal")
         self._db.execute("PRAGMA busy_timeout = 5000")
@@ -41,17 +41,20 @@ class Mailbox:
     def take(self, raw: bytes, *, sender: str, recipients: list[str]) -> None:
         """Store a mail for each of its recipients, all or none."""
         mail = message_from_bytes(raw, policy=policy.default)
-        received_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        common = (str(mail.get("Message-ID", "")), sender, str(mail.get("Subject", "")), _text(mail))
-        message_id, sender, subject, body = common
-        rows = [(message_id, sender, recipient, subject, body, raw, received_at) for recipient in recipients]
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany(
-            "INSERT INTO smtp_mails (message_id, sender, recipient, subject, body, raw, received_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            rows,
-        )
-        self._db.execute("COMMIT")
+        kept = {
+            "message_id": str(mail.get("Message-ID", "")),
+            "sender": sender,
+            "subject": str(mail.get("Subject", "")),
+            "body": _text(mail),
+            "raw": raw,
+            "received_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
+        with self._db:
+            self._db.executemany(
+                "INSERT INTO smtp_mails (message_id, sender, recipient, subject, body, raw, received_at)"
+                " VALUES (:message_id, :sender, :recipient, :subject, :body, :raw, :received_at)",
+                [{**kept, "recipient": recipient} for recipient in recipients],
+            )
 
     def mails(self, limit: int, *, to: str | None = None) -> list[sqlite3.Row]:
         """Newest mails first, for one address or for all."""

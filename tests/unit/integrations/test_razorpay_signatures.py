@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from integrations.ports import ReturnOutcome, SignatureError
+from integrations.ports import PaymentGateway, ReturnOutcome, SignatureError
 from integrations.razorpay import RazorpayConfig, RazorpayGateway
 from integrations.razorpay.sandbox.signing import sign_checkout, sign_webhook
 
@@ -153,6 +153,11 @@ def test_during_a_rotation_the_old_secret_and_the_new_one_both_verify() -> None:
 @webhook_vectors
 def test_the_sandbox_signs_webhooks_as_published(secret: str, body: bytes, signature: str) -> None:
     assert sign_webhook(secret, body) == signature
+
+
+def test_the_adapter_is_the_port_that_handlers_see() -> None:
+    port: PaymentGateway = gateway()
+    assert port.name == "razorpay"
 
 
 @pytest.mark.parametrize("changes", [{"key_secret": ""}, {"webhook_secrets": ()}, {"webhook_secrets": ("a", "")}])

@@ -42,10 +42,13 @@ REDACTED: Final = "[redacted]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpLimits:
-    """How long and how much. `total_timeout_s` is per attempt; jittered back-off from `backoff_s`."""
+    """How long and how much. `total_timeout_s` is per attempt; back-off is jittered and doubles from `backoff_s`.
+
+    With these defaults no call takes longer than 25 seconds.
+    """
 
     connect_timeout_s: float = 3.0
-    total_timeout_s: float = 10.0
+    total_timeout_s: float = 8.0
     max_response_bytes: int = 1_048_576
     attempts: int = 3
     backoff_s: float = 0.2

@@ -187,7 +187,7 @@ def test_any_other_event_is_ignored_whatever_its_shape(name: str) -> None:
     assert (read.kind, read.name, read.payment_id) == (WebhookKind.IGNORED, name, None)
 
 
-@pytest.mark.parametrize("headers", [{}, {"x-razorpay-event-id": ""}])
+@pytest.mark.parametrize("headers", [{}, {"x-razorpay-event-id": ""}, {"x-razorpay-event-id": "e" * 129}])
 def test_without_an_event_id_a_repeat_could_not_be_told(headers: dict[str, str]) -> None:
     with pytest.raises(MalformedWebhook, match="x-razorpay-event-id"):
         webhook.parse(headers, event("payment.captured"))

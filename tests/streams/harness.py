@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,8 @@ from contracts.events import Event
 from contracts.principal import Principal
 from contracts.runtime.problem import Problem
 from storage.db import Database
-from streams import outbox
+from streams import log, outbox
+from streams.log import LogEntry, Q
 from streams.options import StreamOptions
 from streams.realtime import Realtime
 from streams.relay import Relay
@@ -33,11 +35,18 @@ CONTRACT = MessageContract.load()
 FAST = StreamOptions(hub_poll_s=0.5, heartbeat_s=0.2, revocation_check_s=0.2, drain_s=0.0, relay_takeover_s=0.2)
 
 
-async def reached(condition: Callable[[], Any], *, within_s: float = DEADLINE_S, what: str = "") -> None:
+async def reached(
+    condition: Callable[[], Any | Awaitable[Any]], *, within_s: float = DEADLINE_S, what: str = ""
+) -> None:
     """Return once the condition holds; fail at the deadline."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within_s
-    while not condition():
+    while True:
+        held = condition()
+        if inspect.isawaitable(held):
+            held = await held
+        if held:
+            return
         assert loop.time() < deadline, f"not reached in {within_s} s: {what or condition}"
         await asyncio.sleep(0.01)
 
@@ -61,6 +70,23 @@ async def emit(database: Database, *events: Event) -> list[str]:
         for event in events:
             await outbox.append(conn, event)
     return [event.id for event in events]
+
+
+async def log_of(database: Database) -> list[LogEntry]:
+    async with database.connection() as conn:
+        _, entries = await log.follow(conn, after=0, page=10_000)
+    return entries
+
+
+async def settled(database: Database) -> list[LogEntry]:
+    """The log once the outbox is empty."""
+
+    async def empty() -> bool:
+        async with database.connection() as conn:
+            return not await Q.outbox_waiting(conn, shard=log.SHARD)
+
+    await reached(empty, what="an empty outbox")
+    return await log_of(database)
 
 
 @dataclass

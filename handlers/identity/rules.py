@@ -29,6 +29,9 @@ COOL_DOWNS_S = (30, 60, 120)
 PASSWORD_MIN_LENGTH = 15  # the only factor: NIST SP 800-63B-4 §3.1.1.2
 PASSWORD_MAX_LENGTH = 256
 
+_UNFIT_CATEGORIES = frozenset({"Cc", "Zl", "Zp"})
+_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
 EMAIL_BACKOFF_S = 5
 EMAIL_BACKOFF_MAX_S = 900
 
@@ -46,6 +49,12 @@ class PasswordWeak(Refused):
 
     def __init__(self, rule: str, reason: str) -> None:
         super().__init__(reason, errors=[Fault("#/body/password", rule, reason)])
+
+
+class NameUnfit(Refused):
+    """A display name with nothing to see in it, or with signs that rearrange what stands around it."""
+
+    code, title = "identity.name_unfit", "The name cannot be shown"
 
 
 class SignUpUnknown(NotFound):
@@ -166,9 +175,19 @@ def ensure_long_enough(password: str) -> None:
         raise PasswordWeak("maxLength", f"must have at most {PASSWORD_MAX_LENGTH} characters")
 
 
-def normal_name(display_name: str) -> str:
-    """A name without outer spaces, in the composed form that equal-looking names share (NFC)."""
-    return unicodedata.normalize("NFC", display_name.strip())
+def showable_name(display_name: str) -> str:
+    """The name without outer spaces. Raises NameUnfit.
+
+    Something in it must be visible, and nothing may be a control, a line break or a sign that turns the direction
+    of the text around it (Unicode TR 36 §2.1). Joiners stay: scripts of India need them.
+    """
+    name = display_name.strip()
+    categories = [unicodedata.category(char) for char in name]
+    visible = any(category[0] in "LNPS" for category in categories)
+    if not visible or not _UNFIT_CATEGORIES.isdisjoint(categories) or not _BIDI_CONTROLS.isdisjoint(name):
+        reason = "must have visible characters and no control characters"
+        raise NameUnfit(errors=[Fault("#/body/display_name", "showable", reason)])
+    return name
 
 
 def email_backoff_s(attempts: int, *, wished_s: int | None = None) -> int:

@@ -14,9 +14,9 @@ from contracts.events import Event
 from contracts.principal import Principal
 from handlers.identity import addresses, messages, rules, store
 from handlers.identity.passwords import PasswordHasher
-from handlers.identity.rules import CodeWrong, CredentialsWrong, SignUp, SignUpUnknown
+from handlers.identity.rules import CodeWrong, CredentialsWrong, PasswordsBusy, SignUp, SignUpUnknown
 from handlers.identity.sessions import Revocations
-from handlers.identity.store import Q, Session, User
+from handlers.identity.store import Login, Q, Session, User
 from handlers.identity.tokens import AccessTokens
 from storage.db import Connection, Database
 from streams import outbox
@@ -64,10 +64,10 @@ class Identity:
     async def sign_up(self, *, email: str, password: str, display_name: str) -> SignUp:
         """Begin a sign-up and owe its mail; the same work whether or not the address is taken.
 
-        Raises EmailInvalid, PasswordWeak, PasswordsBusy. Effects: rows in sign_ups and emails.
+        Raises EmailInvalid, NameUnfit, PasswordWeak, PasswordsBusy. Effects: rows in sign_ups and emails.
         """
         address = addresses.parse(email)
-        name = rules.normal_name(display_name)
+        name = rules.showable_name(display_name)
         known = (address.email, address.email.partition("@")[0], name, messages.SERVICE)
         password_hash = await self._hasher.hash_new(password, known=known)
         sign_up_id, code = ids.new("sup"), _new_code()
@@ -127,9 +127,7 @@ class Identity:
         matches = await self._hasher.verify(password, login.password_hash if login else None)
         if login is None or not matches:
             raise CredentialsWrong
-        new_hash = None
-        if self._hasher.is_outdated(login.password_hash):
-            new_hash = await self._hasher.hash_again(password)
+        new_hash = await self._renewed_hash(login, password)
         async with self._db.transaction() as conn:
             session = await store.add_session(
                 conn, ids.new("ses"), user_id=login.user_id, scopes=self._config.scopes, ttl_s=self._tokens.ttl_s
@@ -157,6 +155,15 @@ class Identity:
         async with self._db.transaction() as conn:
             await Q.revoke_session(conn, id=principal.session_id)
         self._revocations.note(principal.session_id, principal.expires_at)
+
+    async def _renewed_hash(self, login: Login, password: str) -> str | None:
+        """A hash of today's cost for one of yesterday's; None when there is no need, or no time now."""
+        if not self._hasher.is_outdated(login.password_hash):
+            return None
+        try:
+            return await self._hasher.hash_again(password)
+        except PasswordsBusy:
+            return None
 
     async def _kick_mail(self, email_id: str) -> None:
         try:

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from handlers.identity.rules import SignUp
-from storage import sql
+from handlers.identity.rules import CredentialsWrong, SignUp
+from storage import faults, sql
 from storage.db import Connection
 
 Q = sql.load(__package__)
+
+# A user who is deleted between the check of the password and the session is one who is unknown.
+faults.on_constraint("sessions_user_id_fkey", lambda _: CredentialsWrong())
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ class AccessTokens:
             leeway=config.leeway_s,
             iss={"essential": True, "value": config.issuer},
             aud={"essential": True, "value": config.audience},
-            sub=_REQUIRED, client_id=_REQUIRED, jti=_REQUIRED, sid=_REQUIRED, scope=_REQUIRED,
+            sub=_REQUIRED, client_id=_REQUIRED, jti=_REQUIRED, sid=_REQUIRED, scope={**_REQUIRED, "allow_blank": True},
             exp=_REQUIRED, iat=_REQUIRED, nbf=_REQUIRED, auth_time=_REQUIRED,
         )  # fmt: skip
         self._verified: OrderedDict[bytes, Principal] = OrderedDict()
@@ -103,7 +103,11 @@ class AccessTokens:
         return jwt.encode(header, claims, self._signing_key, registry=self._registry)
 
     async def verify(self, request: web.Request, credential: str, required_scopes: Sequence[str]) -> Principal:
-        """Who a request comes from.
+        """Who a request comes from: the contract runtime's security handler. Raises what `check` does."""
+        return await self.check(credential, required_scopes)
+
+    async def check(self, credential: str, required_scopes: Sequence[str]) -> Principal:
+        """Whom a token acts for.
 
         Raises AuthenticationInvalid, TokenExpired, SessionEnded (401), ScopeMissing (403), StorageBusy when only the
         database could tell whether the session is over, and it cannot.
@@ -142,7 +146,7 @@ class AccessTokens:
             return _principal(token.claims)
         except ExpiredTokenError:
             raise TokenExpired from None
-        except (JoseError, ValueError, RecursionError):  # the last from a header of brackets
+        except (JoseError, ValueError, OverflowError, RecursionError):  # of brackets, or of an end beyond all time
             raise AuthenticationInvalid from None
 
     def _key_of(self, signature: GuestProtocol) -> ECKey:

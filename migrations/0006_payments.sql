@@ -10,6 +10,7 @@ CREATE TABLE deposits (
     state                 text           NOT NULL CHECK (state IN ('created', 'pending', 'paid')),
     idempotency_key_hash  bytea          NOT NULL CHECK (octet_length(idempotency_key_hash) = 32),
     checkout_id           text           COLLATE "C" NOT NULL,
+    checkout_form         jsonb,                      -- where the payer's browser is sent, once the order is open
     gateway_order_id      text           COLLATE "C",
     gateway_payment_id    text           COLLATE "C",
     ledger_transaction_id text           COLLATE "C",
@@ -22,7 +23,8 @@ CREATE TABLE deposits (
     CONSTRAINT deposits_one_per_key UNIQUE (user_id, idempotency_key_hash),
     CONSTRAINT deposits_one_per_order UNIQUE (gateway, gateway_order_id),
     CONSTRAINT deposits_one_per_payment UNIQUE (gateway, gateway_payment_id),
-    CONSTRAINT deposits_pending_has_order CHECK (state = 'created' OR gateway_order_id IS NOT NULL),
+    CONSTRAINT deposits_pending_has_order CHECK (
+        state = 'created' OR (gateway_order_id IS NOT NULL AND checkout_form IS NOT NULL)),
     CONSTRAINT deposits_paid_is_posted CHECK (
         (state = 'paid') = (paid_at IS NOT NULL AND ledger_transaction_id IS NOT NULL AND gateway_payment_id IS NOT NULL))
 );
@@ -30,8 +32,9 @@ CREATE TABLE deposits (
 CREATE TABLE inbox (
     id              text        COLLATE "C" NOT NULL CHECK (id ~ '^inb_[0-7][0-9a-hjkmnp-tv-z]{25}$'),
     vendor          text        NOT NULL,
+    source          text        NOT NULL CHECK (source IN ('webhook', 'return')),
     event_key       text        COLLATE "C" NOT NULL CHECK (length(event_key) BETWEEN 1 AND 200),
-    headers         jsonb       NOT NULL,
+    headers         jsonb       NOT NULL,       -- those that the vendor's parser reads, nothing else
     body            bytea       NOT NULL,
     state           text        NOT NULL CHECK (state IN ('received', 'done', 'ignored', 'parked', 'dead')),
     outcome         text,                       -- why it is where it is, in a word

@@ -55,7 +55,7 @@ class EmbeddedServer:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
-                start_new_session=True, preexec_fn=_die_with_parent(self.stop_signal), **self._identity(),
+                start_new_session=True, preexec_fn=die_with_parent(self.stop_signal), **self._identity(),
             )  # fmt: skip
         deadline = time.monotonic() + READY_TIMEOUT_S
         while not self._answers():
@@ -166,7 +166,7 @@ class EmbeddedValkey(EmbeddedServer):
                 return False
 
 
-def _die_with_parent(signum: signal.Signals) -> Any:
+def die_with_parent(signum: signal.Signals) -> Any:
     """A hook for the child that asks the kernel for `signum` when the parent dies (Linux only, prctl(2))."""
     if sys.platform != "linux":
         return None

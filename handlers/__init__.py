@@ -1,0 +1,1 @@
+"""Who answers: one package per contract. Slices never import each other."""

@@ -1,0 +1,26 @@
+"""What contracts/realtime.yaml calls."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from aiohttp import web
+
+from contracts.runtime import Call, Reply
+from streams.realtime import Realtime
+
+
+class Operations:
+    """One method per operationId."""
+
+    def __init__(self, realtime: Realtime, *, ticket_ttl_s: int) -> None:
+        self._realtime = realtime
+        self._ticket_ttl = timedelta(seconds=ticket_ttl_s)
+
+    async def create_ticket(self, call: Call) -> Reply:
+        expires_at = datetime.now(UTC) + self._ticket_ttl
+        ticket = await self._realtime.tickets.issue(call.principal)
+        return Reply(201, {"ticket": ticket, "expires_at": expires_at.isoformat()})
+
+    async def stream_events(self, call: Call) -> web.StreamResponse:
+        return await self._realtime.sse(call.request, call.principal)

@@ -1,0 +1,1 @@
+"""The top: configuration, composition, processes, command line. Imports everything; nobody imports it."""

@@ -1,0 +1,58 @@
+"""`matchday check`: every fault of configuration, contracts, handlers and SQL, before a user finds one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import asyncpg
+
+from contracts.runtime import ContractError
+from handlers.identity import store as identity_store
+from handlers.payments import store as payments_store
+from integrations import inbox
+from ledger import journal
+from matchday import config, wiring
+from matchday.config import ConfigError
+from storage import idempotency
+from storage.db import Database
+from storage.sql import Queries
+from streams import log as streams_log
+
+QUERIES: tuple[Queries, ...] = (
+    identity_store.Q, payments_store.Q, inbox.Q, journal.Q, idempotency.Q, streams_log.Q,
+)  # fmt: skip
+
+
+async def faults(environ: Mapping[str, str]) -> list[str]:
+    """Name everything that is wrong; an empty list means that a process may start."""
+    try:
+        loaded = config.read(environ)
+    except ConfigError as fault:
+        return fault.faults
+    found: list[str] = []
+    try:
+        async with wiring.resources(loaded, role="check") as opened:
+            found += await unprepared(opened.db)
+            if not await opened.redis.ping():
+                found.append("REDIS_URL: no answer")
+            wiring.create_web_api(loaded, opened)
+    except ContractError as fault:
+        found.append(str(fault))
+    except (OSError, asyncpg.PostgresError) as fault:
+        found.append(f"DATABASE_URL or REDIS_URL: {type(fault).__name__}")
+    except ValueError as fault:
+        found.append(str(fault))
+    return found
+
+
+async def unprepared(db: Database) -> list[str]:
+    """Prepare every named query against the live schema; name those that PostgreSQL refuses."""
+    found = []
+    for queries in QUERIES:
+        for query in queries:
+            async with db.connection() as conn:
+                try:
+                    await conn.raw.prepare(query.sql)
+                except asyncpg.PostgresError as fault:
+                    found.append(f"query {query.name}: {fault}")
+    return found

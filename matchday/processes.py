@@ -1,0 +1,125 @@
+"""The single roles: what runs in a process of its own, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import uvloop
+from aiohttp import web
+from taskiq import TaskiqScheduler
+from taskiq.api import run_receiver_task, run_scheduler_task
+from taskiq.schedule_sources import LabelScheduleSource
+
+from matchday import telemetry, wiring
+from matchday.config import Config
+
+logger = logging.getLogger(__name__)
+
+# A supervisor that wants to know when a role is up passes the descriptor of a pipe here.
+READY_FD = "MATCHDAY_READY_FD"
+SHUTDOWN_TIMEOUT_S = 10.0
+MAX_TASKS = 20
+
+Role = Callable[[Config], Awaitable[None]]
+
+
+def run(role: str, config: Config) -> None:
+    """Run a role until SIGTERM or SIGINT."""
+    telemetry.configure(role, style=config.log_format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_until_stopped(role, config))
+
+
+async def serve(config: Config) -> None:
+    """The API: contracts, documentation, streams, health."""
+    async with wiring.resources(config, role="serve") as opened:
+        api = wiring.create_web_api(config, opened)
+        async with serving(api), _site(api.app, config.host, config.port):
+            _ready("serve")
+            await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def serving(api: wiring.Api) -> AsyncIterator[None]:
+    """What the API needs running beside its handlers. Streams say good-bye while handlers still run."""
+
+    async def drain(app: web.Application) -> None:
+        await api.realtime.stop()
+
+    api.app.on_shutdown.append(drain)
+    await api.revocations.start()
+    await api.realtime.start()
+    try:
+        yield
+    finally:
+        await api.revocations.stop()
+        api.hasher.close()
+
+
+async def worker(config: Config) -> None:
+    """Tasks: webhooks, mail, sweeps."""
+    async with wiring.resources(config, role="worker") as opened:
+        opened.broker.is_worker_process = True
+        _ready("worker")
+        await run_receiver_task(opened.broker, max_async_tasks=MAX_TASKS)
+
+
+async def relay(config: Config) -> None:
+    """Moves committed events from the outbox to the log; one leads, others stand by."""
+    async with wiring.resources(config, role="relay") as opened:
+        _ready("relay")
+        await wiring.create_relay(opened).run()
+
+
+async def scheduler(config: Config) -> None:
+    """Kicks what runs by the clock."""
+    async with wiring.resources(config, role="scheduler") as opened:
+        _ready("scheduler")
+        await run_scheduler_task(TaskiqScheduler(opened.broker, [LabelScheduleSource(opened.broker)]))
+
+
+async def sandbox(config: Config) -> None:
+    """Local stand-ins for payment and mail vendors."""
+    async with _site(wiring.create_vendor_sandbox(config), config.host, config.sandbox_port):
+        _ready("sandbox")
+        await asyncio.Event().wait()
+
+
+ROLES: dict[str, Role] = {
+    "serve": serve, "worker": worker, "relay": relay, "scheduler": scheduler, "sandbox": sandbox,
+}  # fmt: skip
+
+
+async def _until_stopped(role: str, config: Config) -> None:
+    task = asyncio.ensure_future(ROLES[role](config))
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        logger.info("process.stopped")
+
+
+@asynccontextmanager
+async def _site(app: web.Application, host: str, port: int) -> AsyncIterator[None]:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _ready(role: str) -> None:
+    logger.info("process.ready")
+    descriptor = os.environ.pop(READY_FD, None)
+    if descriptor is not None:
+        os.write(int(descriptor), b"ready\n")
+        os.close(int(descriptor))

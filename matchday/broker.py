@@ -23,7 +23,7 @@ Task = Callable[..., Awaitable[Any]]
 
 
 def create_broker(redis_url: str) -> RedisStreamBroker:
-    """A broker on our stream. Groups begin at the stream's beginning: what was kicked before the first worker counts."""
+    """A broker on our stream. A group begins at the stream's beginning: kicks before the first worker count."""
     return RedisStreamBroker(
         redis_url, queue_name=QUEUE, consumer_group_name="workers", consumer_id="0", idle_timeout=IDLE_TIMEOUT_MS,
         unacknowledged_lock_timeout=10, maxlen=STREAM_LENGTH, xread_count=20,

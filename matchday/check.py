@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import asyncpg
-
+from contracts.errors import StorageBusy
 from contracts.runtime import ContractError
 from handlers.identity import store as identity_store
 from handlers.payments import store as payments_store
@@ -13,8 +12,8 @@ from integrations import inbox
 from ledger import journal
 from matchday import config, wiring
 from matchday.config import ConfigError
-from storage import idempotency
-from storage.db import Database
+from storage import idempotency, sql
+from storage.redis import RedisError
 from storage.sql import Queries
 from streams import log as streams_log
 
@@ -32,27 +31,16 @@ async def faults(environ: Mapping[str, str]) -> list[str]:
     found: list[str] = []
     try:
         async with wiring.resources(loaded, role="check") as opened:
-            found += await unprepared(opened.db)
+            async with opened.db.connection() as conn:
+                for queries in QUERIES:
+                    found += await sql.refused(conn, queries)
             if not await opened.redis.ping():
                 found.append("REDIS_URL: no answer")
             wiring.create_web_api(loaded, opened)
     except ContractError as fault:
         found.append(str(fault))
-    except (OSError, asyncpg.PostgresError) as fault:
+    except (OSError, StorageBusy, RedisError) as fault:
         found.append(f"DATABASE_URL or REDIS_URL: {type(fault).__name__}")
     except ValueError as fault:
         found.append(str(fault))
-    return found
-
-
-async def unprepared(db: Database) -> list[str]:
-    """Prepare every named query against the live schema; name those that PostgreSQL refuses."""
-    found = []
-    for queries in QUERIES:
-        for query in queries:
-            async with db.connection() as conn:
-                try:
-                    await conn.raw.prepare(query.sql)
-                except asyncpg.PostgresError as fault:
-                    found.append(f"query {query.name}: {fault}")
     return found

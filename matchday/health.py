@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import web
-from redis.asyncio import Redis
 
 from storage.db import Database
+from storage.redis import Redis
 
 READY_TIMEOUT_S = 2.0
 
@@ -34,7 +34,7 @@ class Health:
     async def _postgres(self) -> bool:
         try:
             async with asyncio.timeout(READY_TIMEOUT_S), self._db.connection() as conn:
-                return await conn.raw.fetchval("SELECT 1") == 1
+                return bool(await conn.raw.fetchval("SELECT true"))
         except Exception:
             return False
 

@@ -13,9 +13,6 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-import psycopg
-from psycopg import sql
-
 from matchday import config
 from matchday.home import Addresses, Home
 from matchday.processes import READY_FD, ROLES
@@ -52,7 +49,7 @@ class Child:
         with os.fdopen(reader, "rb") as ready:
             try:
                 # In this thread: a child is told of the death of the thread that made it (prctl(2)).
-                self._process = subprocess.Popen(
+                self._process = subprocess.Popen(  # noqa: ASYNC220 — takes a few milliseconds
                     [sys.executable, "-m", "matchday", self.name], env={**self._environ, READY_FD: str(writer)},
                     stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, pass_fds=[writer],
                     start_new_session=True, preexec_fn=die_with_parent(signal.SIGTERM),
@@ -131,7 +128,7 @@ class Stack:
             postgres = EmbeddedPostgres(self._home.path / "postgres")
             self._running.append(postgres)
             postgres.start()
-            _ensure_database(postgres.dsn())
+            postgres.ensure_database(DATABASE)
             self._environ["DATABASE_URL"] = postgres.dsn(DATABASE)
         if "REDIS_URL" not in self._environ:
             self._say("starting Valkey")
@@ -227,9 +224,3 @@ def _manner(process: subprocess.Popen[bytes] | None) -> str:
         return "it did not start"
     code = process.returncode
     return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def _ensure_database(dsn: str) -> None:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        if connection.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone() is None:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))

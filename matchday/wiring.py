@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
-from redis.asyncio import Redis
+from taskiq_redis import RedisStreamBroker
 
 from contracts.principal import Principal
 from contracts.runtime import Handler, RuntimeOptions, create_api, load_contracts
@@ -38,11 +38,11 @@ from matchday.config import Config
 from matchday.health import Health
 from storage import redis as storage_redis
 from storage.db import Database
+from storage.redis import Redis
 from streams.connection import Observer
 from streams.options import StreamOptions
 from streams.realtime import Realtime
 from streams.relay import Relay
-from taskiq_redis import RedisStreamBroker
 
 CONTRACTS = Path(__file__).resolve().parent.parent / "contracts"
 SLICES = ("identity", "wallet", "payments", "webhooks", "realtime")
@@ -110,7 +110,7 @@ class Api:
 def create_web_api(
     config: Config, opened: Resources, *, violations: list[str] | None = None, observe: Observer | None = None
 ) -> Api:
-    """Compose the API. `violations` collects responses that broke their contract, `observe` sees every stream message."""
+    """Compose the API. `violations` collects broken responses, `observe` sees every message of a stream."""
     revocations = Revocations(opened.db)
     hasher = PasswordHasher(
         pepper=config.password_pepper.encode(), workers=max(1, (os.cpu_count() or 2) - 1), queue_limit=PASSWORD_QUEUE,
@@ -124,7 +124,9 @@ def create_web_api(
     stream_options = StreamOptions(
         max_lifetime_s=config.realtime_lifetime_s, allowed_origins=frozenset({config.public_url, *config.cors_origins})
     )
-    realtime = _realtime(config, opened, tokens=tokens, revocations=revocations, options=stream_options, observe=observe)
+    realtime = _realtime(
+        config, opened, tokens=tokens, revocations=revocations, options=stream_options, observe=observe
+    )
     identity = Identity(
         opened.db, hasher=hasher, tokens=tokens, revocations=revocations, kick=opened.kick,
         config=IdentityConfig(code_pepper=config.code_pepper.encode(), scopes=USER_SCOPES),
@@ -147,7 +149,10 @@ def create_web_api(
         operations=operations(handlers),
         security={"bearerAuth": tokens.verify, "ticket": by_ticket},
         options=_runtime_options(config, violations),
-        extra_routes=[*Health(opened.db, opened.redis).routes(), web.get("/v1/realtime/ws", realtime.websocket_handler)],
+        extra_routes=[
+            *Health(opened.db, opened.redis).routes(),
+            web.get("/v1/realtime/ws", realtime.websocket_handler),
+        ],
     )
     return Api(app, realtime, revocations, hasher)
 
@@ -176,11 +181,13 @@ def create_vendor_sandbox(config: Config) -> web.Application:
     return create_sandbox(
         SandboxConfig(
             razorpay=RazorpaySandboxConfig(
-                key_id=config.razorpay_key_id, key_secret=config.razorpay_key_secret,
+                key_id=config.razorpay_key_id,
+                key_secret=config.razorpay_key_secret,
                 webhook_secret=config.razorpay_webhook_secrets[0],
-                webhook_url=f"{config.public_url}/v1/webhooks/razorpay", account_id="acc_SbxSandbox0001",
+                webhook_url=f"{config.public_url}/v1/webhooks/razorpay",
+                account_id="acc_SbxSandbox0001",
                 database=config.sandbox_dir / "razorpay.sqlite",
-            ),  # fmt: skip
+            ),
             smtp=SmtpSandboxConfig(port=config.sandbox_smtp_port, database=config.sandbox_dir / "mail.sqlite"),
         )
     )

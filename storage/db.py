@@ -97,7 +97,7 @@ class Database:
                 raise
             await self._guarded(transaction.commit)
 
-    async def _guarded(self, step: Callable[[], Awaitable[None]]) -> None:
+    async def _guarded(self, step: Callable[[], Awaitable[object]]) -> None:
         # `databases` 0.9 does not give the connection back when BEGIN, COMMIT or ROLLBACK itself fails (a deferred
         # constraint, a lost server): one such transaction would cost the pool a connection for ever.
         held = self._database.connection()

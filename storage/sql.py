@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
+import asyncpg
+
 from storage.db import Connection
 
 _HEADER = re.compile(r"^-- name: ([a-z][a-z0-9_]*)([$^*!])\s*$", re.MULTILINE)
@@ -83,6 +85,17 @@ def parse(text: str, *, origin: str) -> Queries:
             raise ValueError(f"{origin}: query {name} stands twice")
         queries[name] = Query(name, returns, text[header.end() : end].strip().rstrip(";"))
     return Queries(origin, queries)
+
+
+async def refused(conn: Connection, queries: Queries) -> list[str]:
+    """Prepare every query against the live schema; name those that PostgreSQL refuses, and why."""
+    found = []
+    for query in queries:
+        try:
+            await conn.raw.prepare(query.sql)
+        except asyncpg.PostgresError as fault:
+            found.append(f"query {query.name}: {fault}")
+    return found
 
 
 def _positional(text: str) -> tuple[str, tuple[str, ...]]:

@@ -79,11 +79,14 @@ class Deposit:
 class Credit:
     """Book the payment and mark the deposit paid."""
 
+    deposit: Deposit
+
 
 @dataclass(frozen=True, slots=True)
 class NoteFailure:
     """Remember why an attempt to pay failed; the deposit stays open."""
 
+    deposit: Deposit
     code: str
 
 
@@ -123,7 +126,8 @@ def _failed(deposit: Deposit | None, payment: GatewayPayment) -> Decision:
         return Nothing("failed_unknown_order")
     if deposit.state == "paid":
         return Nothing("failed_after_paid")
-    return NoteFailure((payment.error_reason or payment.error_code or "payment_failed")[:64].lower())
+    code = payment.error_reason or payment.error_code or "payment_failed"
+    return NoteFailure(deposit, code[:64].lower())
 
 
 def _captured(deposit: Deposit | None, payment: GatewayPayment) -> Decision:
@@ -133,4 +137,4 @@ def _captured(deposit: Deposit | None, payment: GatewayPayment) -> Decision:
         return Nothing("already_credited") if deposit.gateway_payment_id == payment.id else Park("paid_twice")
     if payment.amount != deposit.amount:
         return Park("amount_mismatch")
-    return Credit()
+    return Credit(deposit)

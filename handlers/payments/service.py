@@ -13,7 +13,17 @@ from contracts.errors import IdempotencyMismatch
 from contracts.events import Event
 from contracts.money import Money
 from handlers.payments import rules, store
-from handlers.payments.rules import CheckoutUnknown, Credit, Deposit, DepositUnknown, GatewayUnavailable, NoteFailure, Park
+from handlers.payments.rules import (
+    CheckoutUnknown,
+    Credit,
+    Decision,
+    Deposit,
+    DepositUnknown,
+    GatewayUnavailable,
+    NoteFailure,
+    Nothing,
+    Park,
+)
 from handlers.payments.store import Q
 from integrations import inbox
 from integrations.ports import Checkout, CheckoutRequest, GatewayPayment, PaymentGateway, ProviderError
@@ -59,11 +69,11 @@ class Deposits:
         try:
             deposit = await self._open(user_id, held, amount)
             checkout = await self._start(deposit) if deposit.state == "created" else None
-        except ProviderError as fault:
+            return await self._started(held, deposit, checkout), False
+        except Exception:
+            # Whatever was done is found by the next try under this key, so that it need not wait for the lease.
             await idempotency.release(self._db, held)
-            logger.warning("payments.order_not_opened", extra={"provider": fault.provider, "reason": fault.reason})
-            raise GatewayUnavailable from fault
-        return await self._started(held, deposit, checkout), False
+            raise
 
     async def _open(self, user_id: str, held: Claim, amount: Money) -> Deposit:
         async with self._db.transaction() as conn:
@@ -79,12 +89,19 @@ class Deposits:
 
     async def _start(self, deposit: Deposit) -> Checkout:
         page = self.checkout_url(deposit)
-        return await self._gateways[deposit.gateway].start(
-            CheckoutRequest(
-                reference=deposit.id, amount=deposit.amount, description="Matchday wallet",
-                return_url=f"{page}/return", cancel_url=f"{page}/result", notes={"deposit_id": deposit.id},
-            )  # fmt: skip
+        request = CheckoutRequest(
+            reference=deposit.id,
+            amount=deposit.amount,
+            description="Matchday wallet",
+            return_url=f"{page}/return",
+            cancel_url=f"{page}/result",
+            notes={"deposit_id": deposit.id},
         )
+        try:
+            return await self._gateways[deposit.gateway].start(request)
+        except ProviderError as fault:
+            logger.warning("payments.order_not_opened", extra={"provider": fault.provider, "reason": fault.reason})
+            raise GatewayUnavailable from fault
 
     async def _started(self, held: Claim, deposit: Deposit, checkout: Checkout | None) -> dict[str, Any]:
         async with self._db.transaction() as conn:
@@ -129,23 +146,9 @@ class Deposits:
             deposit = store.deposit(
                 await Q.lock_deposit_by_order(conn, gateway=gateway, gateway_order_id=payment.order_id)
             )
-            match rules.decide(deposit, payment):
-                case Credit():
-                    assert deposit is not None
-                    await _credit(conn, deposit, payment)
-                    state, outcome = "done", "credited"
-                case NoteFailure(code):
-                    assert deposit is not None
-                    await Q.note_failure(conn, id=deposit.id, code=code)
-                    await outbox.append(conn, _event("deposit.failed", deposit, status="pending", payment=payment.id, failure=code))
-                    state, outcome = "done", "failure_noted"
-                case Park(reason):
-                    logger.error("payments.parked", extra={"reason": reason, "gateway": gateway, "payment_id": payment.id})
-                    state, outcome = "parked", reason
-                case nothing:
-                    state, outcome = "done", nothing.reason
-            await inbox.finish(conn, inbox_id, state, outcome=outcome)
-            return outcome
+            outcome = await _carry_out(conn, rules.decide(deposit, payment), payment)
+            await inbox.finish(conn, inbox_id, "parked" if outcome.parked else "done", outcome=outcome.reason)
+            return outcome.reason
 
         return await self._db.retrying(work)
 
@@ -170,13 +173,40 @@ class Deposits:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    reason: str
+    parked: bool = False
+
+
+async def _carry_out(conn: Connection, decision: Decision, payment: GatewayPayment) -> _Outcome:
+    match decision:
+        case Credit(credited):
+            await _credit(conn, credited, payment)
+            return _Outcome("credited")
+        case NoteFailure(open_deposit, code):
+            await Q.note_failure(conn, id=open_deposit.id, code=code)
+            failed = _event("deposit.failed", open_deposit, status="pending", payment=payment.id, failure=code)
+            await outbox.append(conn, failed)
+            return _Outcome("failure_noted")
+        case Park(reason):
+            logger.error("payments.parked", extra={"reason": reason, "outcome": payment.status})
+            return _Outcome(reason, parked=True)
+        case Nothing(reason):
+            return _Outcome(reason)
+
+
 async def _credit(conn: Connection, deposit: Deposit, payment: GatewayPayment) -> None:
     posted = await journal.post(
         conn,
         recipes.deposit(
-            user_id=deposit.user_id, gateway=deposit.gateway, payment_id=payment.id, deposit_id=deposit.id,
-            amount=deposit.amount, happened_at=payment.created_at,
-        ),  # fmt: skip
+            user_id=deposit.user_id,
+            gateway=deposit.gateway,
+            payment_id=payment.id,
+            deposit_id=deposit.id,
+            amount=deposit.amount,
+            happened_at=payment.created_at,
+        ),
     )
     await Q.settle_deposit(
         conn, id=deposit.id, gateway_payment_id=payment.id, ledger_transaction_id=posted.transaction_id

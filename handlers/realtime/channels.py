@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contracts.principal import Principal
+from streams.connection import Principal
 
 # A channel is a kind and an id; these kinds belong to the user whose id they carry.
 OWN_KINDS = ("user", "wallet")

@@ -192,5 +192,5 @@ def showable_name(display_name: str) -> str:
 
 def email_backoff_s(attempts: int, *, wished_s: int | None = None) -> int:
     """Seconds until a mail is tried again: doubled after every attempt, or what the carrier wishes, if more."""
-    doubled = min(EMAIL_BACKOFF_S * 2 ** (min(attempts, 20) - 1), EMAIL_BACKOFF_MAX_S)
+    doubled = min(EMAIL_BACKOFF_S << min(attempts - 1, 20), EMAIL_BACKOFF_MAX_S)
     return max(doubled, wished_s or 0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from yoyo import get_backend, read_migrations
@@ -15,8 +16,7 @@ STEPS = Path(__file__).resolve().parent.parent / "migrations"
 
 def migrate(dsn: str, *, report: Callable[[str], None] = lambda name: None) -> int:
     """Apply every step that the database lacks, one process at a time; return how many were applied."""
-    backend, steps = _open(dsn)
-    with backend.lock():
+    with _opened(dsn) as (backend, steps), backend.lock():
         missing = backend.to_apply(steps)
         for step in missing:
             report(step.id)
@@ -26,16 +26,19 @@ def migrate(dsn: str, *, report: Callable[[str], None] = lambda name: None) -> i
 
 def rollback(dsn: str) -> int:
     """Undo every applied step, newest first; return how many were undone."""
-    backend, steps = _open(dsn)
-    with backend.lock():
+    with _opened(dsn) as (backend, steps), backend.lock():
         applied = backend.to_rollback(steps)
         backend.rollback_migrations(applied)
         return len(applied)
 
 
-def _open(dsn: str) -> tuple[DatabaseBackend, MigrationList]:
+@contextmanager
+def _opened(dsn: str) -> Iterator[tuple[DatabaseBackend, MigrationList]]:
     scheme, rest = dsn.split("://", 1)
     if scheme not in ("postgresql", "postgres"):
         raise ValueError("DATABASE_URL must begin with postgresql://")
     backend = get_backend(f"postgresql+psycopg://{rest}")
-    return backend, read_migrations(str(STEPS))
+    try:
+        yield backend, read_migrations(str(STEPS))
+    finally:
+        backend.connection.close()

@@ -76,14 +76,12 @@ def load(package: str, file: str = "queries.sql") -> Queries:
 
 def parse(text: str, *, origin: str) -> Queries:
     """Compile the text of a queries file."""
-    headers = list(_HEADER.finditer(text))
-    ends = [*(header.start() for header in headers[1:]), len(text)]
+    _, *blocks = _HEADER.split(text)
     queries: dict[str, Query] = {}
-    for header, end in zip(headers, ends, strict=True):
-        name, returns = header.groups()
+    for name, returns, statement in zip(blocks[::3], blocks[1::3], blocks[2::3], strict=True):
         if name in queries:
             raise ValueError(f"{origin}: query {name} stands twice")
-        queries[name] = Query(name, returns, text[header.end() : end].strip().rstrip(";"))
+        queries[name] = Query(name, returns, statement.strip().rstrip(";"))
     return Queries(origin, queries)
 
 

@@ -36,6 +36,11 @@ BEGIN
                WHERE b.currency <> a.currency) THEN
         RAISE EXCEPTION 'currency of entry and account differ' USING ERRCODE = 'LG005';
     END IF;
+    -- The balance moves first; that it moved to the right amount is checked at commit.
+    IF EXISTS (SELECT FROM added a JOIN ledger.balances b USING (account_id)
+               WHERE b.sequence < a.sequence) THEN
+        RAISE EXCEPTION 'balance differs from its entries' USING ERRCODE = 'LG006';
+    END IF;
     RETURN NULL;
 END $$;
 

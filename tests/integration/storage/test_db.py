@@ -1,0 +1,103 @@
+"""The pool: what it gives back, what it refuses, what it runs again."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+
+import asyncpg
+import pytest
+
+from contracts.errors import StorageBusy
+from storage.db import Connection, Database
+
+
+async def test_a_commit_that_is_refused_gives_its_connection_back(database_dsn: str) -> None:
+    database = Database(database_dsn, pool_max=1, acquire_timeout_s=0.5)
+    await database.connect()
+    try:
+        async with database.connection() as conn:
+            await conn.raw.execute("CREATE TABLE t (a int, CONSTRAINT once UNIQUE (a) DEFERRABLE INITIALLY DEFERRED)")
+        for _ in range(3):
+            with pytest.raises(asyncpg.UniqueViolationError):
+                async with database.transaction() as conn:
+                    await conn.raw.execute("INSERT INTO t VALUES (1), (1)")
+        async with database.connection() as conn:
+            assert await conn.raw.fetchval("SELECT count(*) FROM t") == 0
+    finally:
+        await asyncio.wait_for(database.disconnect(), 5)
+
+
+async def test_no_free_connection_is_503_in_time(database_dsn: str) -> None:
+    database = Database(database_dsn, pool_max=1, acquire_timeout_s=0.1)
+    await database.connect()
+    try:
+        async with database.connection():
+            with pytest.raises(StorageBusy) as busy:
+                await asyncio.create_task(_use(database))
+        assert busy.value.status == 503
+        assert busy.value.headers["Retry-After"] == "1"
+        assert await asyncio.create_task(_use(database)) == 1
+    finally:
+        await database.disconnect()
+
+
+async def test_a_statement_that_runs_too_long_is_503(database_dsn: str) -> None:
+    database = Database(database_dsn, pool_max=1, statement_timeout_s=0.1)
+    await database.connect()
+    try:
+        with pytest.raises(StorageBusy):
+            async with database.transaction() as conn:
+                await conn.raw.execute("SELECT pg_sleep(5)")
+        assert await _use(database) == 1
+    finally:
+        await database.disconnect()
+
+
+async def test_an_inner_transaction_is_a_savepoint(database: Database) -> None:
+    async with database.transaction() as conn:
+        await conn.raw.execute("CREATE TABLE t (a int)")
+        with pytest.raises(ZeroDivisionError):
+            async with database.transaction() as inner:
+                await inner.raw.execute("INSERT INTO t VALUES (1)")
+                raise ZeroDivisionError
+        await conn.raw.execute("INSERT INTO t VALUES (2)")
+    async with database.connection() as conn:
+        assert await conn.raw.fetchval("SELECT array_agg(a) FROM t") == [2]
+
+
+async def test_two_that_cannot_be_serialised_both_happen(database: Database) -> None:
+    async with database.connection() as conn:
+        await conn.raw.execute("CREATE TABLE t (id int PRIMARY KEY, n int)")
+        await conn.raw.execute("INSERT INTO t VALUES (1, 0), (2, 0)")
+    meet = asyncio.Barrier(2)
+    tries = 0
+
+    async def move(first: int, second: int) -> None:
+        async def work(conn: Connection) -> None:
+            nonlocal tries
+            tries += 1
+            await conn.raw.execute("UPDATE t SET n = n + 1 WHERE id = $1", first)
+            if tries <= 2:
+                await meet.wait()
+            await conn.raw.execute("UPDATE t SET n = n + 1 WHERE id = $1", second)
+
+        await database.retrying(work)
+
+    await asyncio.gather(move(1, 2), move(2, 1))
+    async with database.connection() as conn:
+        assert await conn.raw.fetchval("SELECT array_agg(n ORDER BY id) FROM t") == [2, 2]
+    assert tries == 3
+
+
+async def test_values_keep_their_types(database: Database) -> None:
+    async with database.connection() as conn:
+        row = await conn.raw.fetchrow("SELECT $1::jsonb AS doc, 0.10::numeric AS amount, now() AS at", {"a": [1, "ü"]})
+    assert row["doc"] == {"a": [1, "ü"]}
+    assert (row["amount"], str(row["amount"])) == (Decimal("0.10"), "0.10")
+    assert row["at"].utcoffset().total_seconds() == 0
+
+
+async def _use(database: Database) -> int:
+    async with database.connection() as conn:
+        return int(await conn.raw.fetchval("SELECT 1"))

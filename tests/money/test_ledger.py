@@ -1,0 +1,239 @@
+"""The ledger on a real database: what a posting does, and what nobody can do to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import asyncpg
+import pytest
+
+from contracts.money import Money
+from ledger import accounts, balances, checks, journal, recipes
+from ledger.journal import InsufficientFunds, KeyReused, Leg, Posting, credit, debit
+from storage.db import Database
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+ASHA, RAVI = (accounts.wallet(user, "INR") for user in ("usr_a", "usr_b"))
+CLEARING = accounts.gateway_clearing("razorpay", "INR")
+
+
+def rupees(text: str) -> Money:
+    return Money.parse(text, "INR")
+
+
+def deposit(payment: str, amount: str, user: str = "usr_a") -> Posting:
+    return recipes.deposit(
+        user_id=user,
+        gateway="razorpay",
+        payment_id=payment,
+        deposit_id=f"dep_{payment}",
+        amount=rupees(amount),
+        happened_at=NOW,
+    )
+
+
+def transfer(key: str, amount: str) -> Posting:
+    legs = (debit(ASHA, rupees(amount)), credit(RAVI, rupees(amount)))
+    return Posting(key=key, kind="transfer", reference="", happened_at=NOW, legs=legs)
+
+
+async def post(database: Database, posting: Posting) -> journal.Posted:
+    async with database.transaction() as conn:
+        return await journal.post(conn, posting)
+
+
+async def balance(database: Database, account: accounts.Account) -> str:
+    async with database.connection() as conn:
+        return (await balances.balance(conn, account)).amount.wire()
+
+
+@pytest.fixture(autouse=True)
+async def books_are_right(database: Database) -> AsyncIterator[None]:
+    yield
+    async with database.connection() as conn:
+        assert await checks.violations(conn) == []
+
+
+async def test_a_deposit_debits_the_gateway_and_credits_the_wallet(database: Database) -> None:
+    posted = await post(database, deposit("pay_1", "500.00"))
+    assert (await balance(database, ASHA), await balance(database, CLEARING)) == ("500.00", "500.00")
+    async with database.connection() as conn:
+        (entry,) = await balances.entries(conn, ASHA, before=balances.NEWEST, limit=10)
+    assert (entry.sequence, entry.amount, entry.balance_after) == (1, rupees("500.00"), rupees("500.00"))
+    assert (entry.transaction_id, entry.reference, entry.happened_at) == (posted.transaction_id, "dep_pay_1", NOW)
+
+
+async def test_an_account_without_entries_has_zero(database: Database) -> None:
+    assert await balance(database, ASHA) == "0.00"
+
+
+async def test_the_same_key_returns_the_first_transaction(database: Database) -> None:
+    first = await post(database, deposit("pay_1", "500.00"))
+    again = await post(database, deposit("pay_1", "500.00"))
+    assert (again.transaction_id, again.recorded_at, again.replayed) == (first.transaction_id, first.recorded_at, True)
+    assert await balance(database, ASHA) == "500.00"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [deposit("pay_1", "500.01"), deposit("pay_1", "500.00", "usr_b"), replace(deposit("pay_1", "500.00"), kind="gift")],
+)
+async def test_the_key_of_another_posting_is_refused(database: Database, other: Posting) -> None:
+    await post(database, deposit("pay_1", "500.00"))
+    with pytest.raises(KeyReused):
+        await post(database, other)
+
+
+async def test_fifty_at_once_with_one_key_write_once(database: Database) -> None:
+    posted = await asyncio.gather(*(post(database, deposit("pay_1", "500.00")) for _ in range(50)))
+    assert len({result.transaction_id for result in posted}) == 1
+    assert sum(not result.replayed for result in posted) == 1
+    assert await balance(database, ASHA) == "500.00"
+
+
+async def test_a_wallet_never_goes_below_zero(database: Database) -> None:
+    await post(database, deposit("pay_1", "100.00"))
+    results = await asyncio.gather(
+        *(post(database, transfer(f"t{number}", "30.00")) for number in range(10)), return_exceptions=True
+    )
+    assert sum(isinstance(result, InsufficientFunds) for result in results) == 7
+    assert (await balance(database, ASHA), await balance(database, RAVI)) == ("10.00", "90.00")
+
+
+async def test_a_refused_posting_leaves_its_key_free(database: Database) -> None:
+    with pytest.raises(InsufficientFunds):
+        await post(database, transfer("t1", "1.00"))
+    await post(database, deposit("pay_1", "1.00"))
+    assert not (await post(database, transfer("t1", "1.00"))).replayed
+
+
+def test_a_leg_is_above_zero_and_in_its_accounts_currency() -> None:
+    with pytest.raises(ValueError, match="above zero"):
+        credit(ASHA, rupees("0.00"))
+
+
+UNFIT = {
+    "one leg": (Leg(ASHA, Decimal(1)),),
+    "unbalanced": (Leg(ASHA, Decimal(2)), Leg(CLEARING, Decimal(-1))),
+    "zero": (Leg(ASHA, Decimal(0)), Leg(CLEARING, Decimal(0))),
+    "too fine": (Leg(ASHA, Decimal("0.005")), Leg(CLEARING, Decimal("-0.005"))),
+    "NaN": (Leg(ASHA, Decimal("NaN")), Leg(CLEARING, Decimal("NaN"))),
+    "Infinity": (Leg(ASHA, Decimal("Infinity")), Leg(CLEARING, Decimal("-Infinity"))),
+    "too large": (Leg(ASHA, Decimal(10) ** 15), Leg(CLEARING, -(Decimal(10) ** 15))),
+    "one account twice": (Leg(ASHA, Decimal(1)), Leg(ASHA, Decimal(-1))),
+    "unknown currency": (
+        Leg(replace(ASHA, currency="XXX"), Decimal(1)),
+        Leg(replace(CLEARING, currency="XXX"), Decimal(-1)),
+    ),
+    "another kind": (Leg(replace(ASHA, kind="asset"), Decimal(1)), Leg(CLEARING, Decimal(-1))),
+    "another floor": (Leg(replace(ASHA, floor=None), Decimal(1)), Leg(CLEARING, Decimal(-1))),
+}
+
+
+@pytest.mark.parametrize("legs", UNFIT.values(), ids=UNFIT)
+async def test_the_database_refuses_what_is_no_posting(database: Database, legs: tuple[Leg, ...]) -> None:
+    await post(database, deposit("pay_1", "500.00"))
+    with pytest.raises(asyncpg.PostgresError):
+        await post(database, Posting(key="bad", kind="bad", reference="", happened_at=NOW, legs=legs))
+    assert await balance(database, ASHA) == "500.00"
+
+
+ENTRY = "INSERT INTO ledger.entries (account_id, sequence, transaction_id, currency, amount, balance_after) "
+TRANSACTION = (
+    "INSERT INTO ledger.transactions (id, key, request_hash, kind, reference, metadata, happened_at) "
+    "VALUES ('txn_01jd4q2m8s5xt6k9n3v7b1c0de', 'z', sha256('a'), 'x', '', '{}', now())"
+)
+NEW = "'txn_01jd4q2m8s5xt6k9n3v7b1c0de'"
+OLD = "(SELECT id FROM ledger.transactions LIMIT 1)"
+# Accounts 1 (credit-normal or not) and 2 hold +500 and -500; order of ids is the order of opening.
+ATTACKS = {
+    "change an entry": "UPDATE ledger.entries SET amount = amount + 1",
+    "delete an entry": "DELETE FROM ledger.entries",
+    "truncate entries": "TRUNCATE ledger.entries",
+    "truncate everything": "TRUNCATE ledger.transactions CASCADE",
+    "change a transaction": "UPDATE ledger.transactions SET reference = 'other'",
+    "delete a transaction": "DELETE FROM ledger.transactions",
+    "delete a balance": "DELETE FROM ledger.balances",
+    "delete an account": "DELETE FROM ledger.accounts",
+    "raise a balance": "UPDATE ledger.balances SET credits = credits + 1",
+    "raise both sides": "UPDATE ledger.balances SET credits = credits + 1, debits = debits + 1, sequence = sequence + 1",
+    "rewind a balance": "UPDATE ledger.balances SET credits = 0, debits = 0, sequence = 0",
+    "NaN in a balance": "UPDATE ledger.balances SET credits = 'NaN'",
+    "Infinity in a balance": "UPDATE ledger.balances SET credits = 'Infinity'",
+    "open a balance above zero": (
+        "INSERT INTO ledger.accounts (code, currency, kind) VALUES ('x', 'INR', 'asset');"
+        "INSERT INTO ledger.balances (account_id, currency, credit_normal, debits) "
+        "SELECT id, 'INR', false, 5 FROM ledger.accounts WHERE code = 'x'"
+    ),
+    "a transaction without entries": TRANSACTION,
+    "one-sided entry": f"{TRANSACTION}; {ENTRY} VALUES (1, 2, {NEW}, 'INR', 1, -499)",
+    "a pair added to a sealed transaction": f"{ENTRY} VALUES (1, 2, {OLD}, 'INR', 1, -499), (2, 2, {OLD}, 'INR', -1, 499)",
+    "entries without moving balances": (
+        f"{TRANSACTION}; {ENTRY} VALUES (1, 2, {NEW}, 'INR', 1, -499), (2, 2, {NEW}, 'INR', -1, 499)"
+    ),
+    "a wrong running balance": (
+        f"{TRANSACTION}; {ENTRY} VALUES (1, 2, {NEW}, 'INR', 1, 0), (2, 2, {NEW}, 'INR', -1, 0)"
+    ),
+    "a hole in the sequence": (
+        f"{TRANSACTION}; {ENTRY} VALUES (1, 3, {NEW}, 'INR', 1, -499), (2, 3, {NEW}, 'INR', -1, 499)"
+    ),
+    "an entry in another currency": (
+        "INSERT INTO ledger.currencies VALUES ('JPY', 0);"
+        f"{TRANSACTION}; {ENTRY} VALUES (1, 2, {NEW}, 'JPY', 1, -499), (2, 2, {NEW}, 'JPY', -1, 499)"
+    ),
+    "a key twice": TRANSACTION.replace("'z'", "'deposit:razorpay:pay_1'"),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+async def test_raw_sql_as_the_owner_cannot_cook_the_books(database: Database, attack: str) -> None:
+    await post(database, deposit("pay_1", "500.00"))
+    with pytest.raises(asyncpg.PostgresError):
+        async with database.transaction() as conn:
+            await conn.raw.execute(attack)
+
+
+async def test_a_random_walk_agrees_with_a_model(database: Database) -> None:
+    """Eight at once, deposits and transfers, some repeated, some refused; the seed is printed."""
+    seed = int(os.environ.get("WALK_SEED", "0")) or random.randrange(2**32)
+    print(f"WALK_SEED={seed}")
+    dice = random.Random(seed)
+    users = [accounts.wallet(f"usr_{number}", "INR") for number in range(5)]
+    model = {user.code: Decimal(0) for user in users}
+
+    def step(number: int) -> Posting:
+        amount = Money.from_minor(dice.randrange(1, 50_000), "INR")
+        giver, taker = dice.sample(users, 2)
+        source = CLEARING if dice.random() < 0.4 else giver
+        legs = (debit(source, amount), credit(taker, amount))
+        return Posting(key=f"w{number}", kind="walk", reference="", happened_at=NOW, legs=legs)
+
+    steps = [step(number) for number in range(200)]
+    todo = steps + dice.sample(steps, 60)
+    applied: set[str] = set()
+
+    async def worker() -> None:
+        while todo:
+            posting = todo.pop()
+            try:
+                posted = await post(database, posting)
+            except InsufficientFunds:
+                continue
+            if posted.replayed:
+                assert posting.key in applied
+                continue
+            applied.add(posting.key)
+            for leg in posting.legs:
+                if leg.account.code in model:
+                    model[leg.account.code] += leg.amount
+
+    await asyncio.gather(*(worker() for _ in range(8)))
+    for user in users:
+        assert Decimal(await balance(database, user)) == model[user.code] >= 0
+    assert len(applied) > 80

@@ -6,7 +6,7 @@ application. README.md tells what is checked and what replaces connexion's reque
 
 from contracts.runtime.api import create_api
 from contracts.runtime.call import Call, Handler, Reply, SecurityHandler, Upload
-from contracts.runtime.headers import request_id, trace_id
+from contracts.runtime.headers import current_request_id, current_trace_id
 from contracts.runtime.lint import lint
 from contracts.runtime.loading import Contract, ContractError, load_contracts
 from contracts.runtime.options import RuntimeOptions
@@ -26,8 +26,8 @@ __all__ = [
     "SecurityHandler",
     "Upload",
     "create_api",
+    "current_request_id",
+    "current_trace_id",
     "lint",
     "load_contracts",
-    "request_id",
-    "trace_id",
 ]

@@ -74,12 +74,13 @@ class BodyReader:
 
     def _media_type(self, request: web.Request) -> str:
         headers = request.headers
-        media_type = headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
-        if media_type not in self._accepted or len(headers.getall(hdrs.CONTENT_TYPE)) > 1:
+        given = headers.getall(hdrs.CONTENT_TYPE, ())
+        media_type = given[0].partition(";")[0].strip().lower() if len(given) == 1 else ""
+        if media_type not in self._accepted:
             raise UnsupportedMediaType(
                 f"Send {self._accept}", headers={"Accept": self._accept, "Accept-Post": self._accept}
             )
-        if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        if hdrs.CONTENT_ENCODING in headers and headers[hdrs.CONTENT_ENCODING].lower() != "identity":
             # RFC 9110 section 12.5.3: a 415 for a coding names the codings that are read.
             raise UnsupportedMediaType(
                 "Send the body without Content-Encoding", headers={"Accept-Encoding": "identity"}
@@ -92,18 +93,18 @@ async def read_bytes(request: web.Request, limit: int) -> bytes:
     length = request.content_length
     if length is not None and length > limit:
         raise TooLarge(f"At most {limit} bytes are accepted")
-    await _continue(request)
+    if hdrs.EXPECT in request.headers:
+        await _continue(request)
     stream = request.content
     try:
-        data = await stream.readany()
-        if stream.is_eof() and len(data) <= limit:
-            return data
-        chunks = bytearray(data)
-        while data:
+        if stream.is_eof() and length is not None:
+            # All of it is here, and no more than was announced.
+            return stream.read_nowait()
+        chunks = bytearray()
+        while data := await stream.readany():
+            chunks += data
             if len(chunks) > limit:
                 raise TooLarge(f"At most {limit} bytes are accepted")
-            data = await stream.readany()
-            chunks += data
     except (HttpProcessingError, web.RequestPayloadError):
         raise MalformedRequest("The transfer of the body is malformed") from None
     return bytes(chunks)
@@ -115,10 +116,7 @@ async def defer_expectation(request: web.Request) -> None:
 
 async def _continue(request: web.Request) -> None:
     """Answer `Expect: 100-continue`, now that identity, size and media type are fine (RFC 9110 section 10.1.1)."""
-    expectation = request.headers.get(hdrs.EXPECT)
-    if expectation is None:
-        return
-    if expectation.lower() != "100-continue":
+    if request.headers[hdrs.EXPECT].lower() != "100-continue":
         raise Problem(status=417, code="contract.expectation", title="The expectation cannot be met")
     if request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

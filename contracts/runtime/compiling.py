@@ -82,7 +82,10 @@ class OperationCompiler:
         if not security:
             return None
         alternatives = [
-            [Requirement(self._scheme(name, declarations), tuple(scopes)) for name, scopes in alternative.items()]
+            [
+                Requirement(self._scheme(name, declarations), tuple(scopes), frozenset(scopes))
+                for name, scopes in alternative.items()
+            ]
             for alternative in security
         ]
         return Guard(alternatives, realm=self._options.title)

@@ -20,12 +20,11 @@ class Cors:
 
     def __init__(self, options: RuntimeOptions) -> None:
         self._origins = frozenset(options.cors_origins)
+        self.enabled = bool(self._origins)
         self._max_age = str(options.cors_max_age_s)
 
     def allow(self, request: web.Request, headers: CIMultiDict[str]) -> None:
         """Mark a response as readable by the page that asked, when its origin is listed."""
-        if not self._origins:
-            return
         origin = request.headers.get(hdrs.ORIGIN)
         if origin in self._origins:
             headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin

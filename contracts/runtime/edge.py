@@ -12,15 +12,7 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import hdrs, web
 
 from contracts.runtime.cors import Cors
-from contracts.runtime.headers import (
-    REQUEST_ID,
-    REQUEST_ID_KEY,
-    TRACEPARENT,
-    TRACEPARENT_KEY,
-    common_headers,
-    identify,
-)
-from contracts.runtime.operation import OPERATION_KEY
+from contracts.runtime.headers import REQUEST_ID, TRACEPARENT, Exchange, begin_exchange, common_headers, exchange
 from contracts.runtime.options import RuntimeOptions
 from contracts.runtime.problem import (
     MEDIA_TYPE,
@@ -65,72 +57,75 @@ class Edge:
     ) -> web.StreamResponse:
         """Run a handler; whatever goes wrong becomes one problem document."""
         started = perf_counter()
-        identify(request)
+        current = begin_exchange(request)
         raised: web.HTTPException | None = None
         response: web.StreamResponse
         try:
             if "%" in request.raw_path:
                 check_target(request.raw_path)
             response = await handler(request)
-            if not isinstance(response, web.StreamResponse):
+            # The type of most answers is compared first: an abstract base class makes isinstance slow.
+            if type(response) is not web.Response and not isinstance(response, web.StreamResponse):
                 raise TypeError("the handler returned no response")
         except Problem as problem:
-            response = self._refuse(request, problem)
+            response = self._refuse(request, current, problem)
         except web.HTTPException as error:
             if error.status >= 400:
-                response = self._refuse(request, problem_of(error))
+                response = self._refuse(request, current, problem_of(error))
             else:
                 response = raised = error
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception:
-            logger.exception("unhandled error", extra={"request_id": request[REQUEST_ID_KEY]})
-            response = self._refuse(request, Internal())
+            logger.exception("unhandled error", extra={"request_id": current.request_id})
+            response = self._refuse(request, current, Internal())
         if not response.prepared:
-            self.finish(request, response)
+            self._finish(request, current, response)
         if self._observer is not None:
-            self._observe(request, response.status, perf_counter() - started)
+            self._observe(request, current, response.status, perf_counter() - started)
         if raised is not None:
             raise raised
         return response
 
     async def on_prepare(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Add the common headers to a stream that a handler starts itself."""
-        if REQUEST_ID not in response.headers and isinstance(request, web.Request) and REQUEST_ID_KEY in request:
-            self.finish(request, response)
+        if REQUEST_ID in response.headers:
+            return
+        current = exchange.get()
+        if current is not None and isinstance(request, web.Request):
+            self._finish(request, current, response)
 
-    def finish(self, request: web.Request, response: web.StreamResponse) -> None:
+    def _finish(self, request: web.Request, current: Exchange, response: web.StreamResponse) -> None:
         """Add request identity, CORS and, where the response lacks them, the common headers."""
         headers = response.headers
-        headers[REQUEST_ID] = request[REQUEST_ID_KEY]
-        headers[TRACEPARENT] = request[TRACEPARENT_KEY]
+        headers[REQUEST_ID] = current.request_id
+        headers[TRACEPARENT] = f"00-{current.trace_id}-{current.span_id}-{current.trace_flags}"
         if _MARK not in headers:
             for name, value in self._common.items():
                 headers.setdefault(name, value)
-            operation = request.get(OPERATION_KEY)
-            if operation is not None:
-                for name, value in operation.headers.items():
+            if current.operation is not None:
+                for name, value in current.operation.headers.items():
                     headers.setdefault(name, value)
-        self._cors.allow(request, headers)
+        if self._cors.enabled:
+            self._cors.allow(request, headers)
 
-    def _refuse(self, request: web.Request, problem: Problem) -> web.StreamResponse:
+    def _refuse(self, request: web.Request, current: Exchange, problem: Problem) -> web.StreamResponse:
         if request.writer.output_size > 0:
             # The answer has begun: closing the connection is the only truth left to tell.
-            logger.error("error after the response began", extra={"request_id": request[REQUEST_ID_KEY]})
+            logger.error("error after the response began", extra={"request_id": current.request_id})
             raise ConnectionResetError("the response has begun")
-        data = render(problem, type_base=self._type_base, request_id=request[REQUEST_ID_KEY])
+        data = render(problem, type_base=self._type_base, request_id=current.request_id)
         response = web.Response(status=problem.status, headers=problem.headers, body=data)
         response.headers[hdrs.CONTENT_TYPE] = MEDIA_TYPE
-        operation = request.get(OPERATION_KEY)
-        if operation is not None and not isinstance(problem, Internal):
+        if current.operation is not None and not isinstance(problem, Internal):
             try:
-                operation.check(problem.status, response.headers, data)
+                current.operation.check(problem.status, response.headers, data)
             except Internal as breach:
-                return self._refuse(request, breach)
+                return self._refuse(request, current, breach)
         return response
 
-    def _observe(self, request: web.Request, status: int, seconds: float) -> None:
-        operation = request.get(OPERATION_KEY)
+    def _observe(self, request: web.Request, current: Exchange, status: int, seconds: float) -> None:
+        operation = current.operation
         if operation is not None:
             route, operation_id = operation.route, operation.id
         else:

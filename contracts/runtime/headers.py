@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import re
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -23,29 +23,50 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # W3C Trace Context level 1, section 3.2; version ff and all-zero ids are invalid.
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
 
-request_id: ContextVar[str] = ContextVar("request_id", default="")
-trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 
-REQUEST_ID_KEY = web.RequestKey("request_id", str)
-TRACEPARENT_KEY = web.RequestKey("traceparent", str)
+class Exchange:
+    """One request being answered: who it is, and which operation took it."""
+
+    __slots__ = ("operation", "request_id", "span_id", "trace_flags", "trace_id")
+
+    def __init__(self, request_id: str, trace_id: str, span_id: str, trace_flags: str) -> None:
+        self.request_id = request_id
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.trace_flags = trace_flags
+        self.operation: Any = None
 
 
-def identify(request: web.Request) -> str:
-    """Take or make the request id and the trace context; both are bound to the request and its context variables."""
+exchange: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
+
+
+def current_request_id() -> str:
+    """Id of the request being answered, for logs; empty outside a request."""
+    current = exchange.get()
+    return current.request_id if current is not None else ""
+
+
+def current_trace_id() -> str:
+    """Trace id (W3C) of the request being answered; empty outside a request."""
+    current = exchange.get()
+    return current.trace_id if current is not None else ""
+
+
+def begin_exchange(request: web.Request) -> Exchange:
+    """Take or make the request id and the trace context, and bind them to the running context."""
     headers = request.headers
-    random = os.urandom(24).hex()
-    trace, span, flags = random[:32], random[32:], "00"
+    # Identifiers must be unlike each other, not secret: the generator of `random` is reseeded in every fork.
+    digits = f"{random.getrandbits(192) | 1:048x}"
+    trace_id, span_id, flags = digits[:32], digits[32:], "00"
     given = headers.get(TRACEPARENT)
     if given is not None and (match := _TRACEPARENT.fullmatch(given)):
-        trace, flags = match[1], match[2]
+        trace_id, flags = match[1], match[2]
     identifier = headers.get(REQUEST_ID)
     if identifier is None or _REQUEST_ID.fullmatch(identifier) is None:
-        identifier = trace
-    request[REQUEST_ID_KEY] = identifier
-    request[TRACEPARENT_KEY] = f"00-{trace}-{span}-{flags}"
-    request_id.set(identifier)
-    trace_id.set(trace)
-    return identifier
+        identifier = trace_id
+    current = Exchange(identifier, trace_id, span_id, flags)
+    exchange.set(current)
+    return current
 
 
 def common_headers(options: RuntimeOptions) -> dict[str, str]:
@@ -54,7 +75,6 @@ def common_headers(options: RuntimeOptions) -> dict[str, str]:
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Content-Security-Policy": API_POLICY,
-        "X-Frame-Options": "DENY",
         "Cache-Control": NO_STORE,
         "Server": "api",
     }

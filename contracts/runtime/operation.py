@@ -11,12 +11,12 @@ from aiohttp import hdrs, web
 
 from contracts.runtime.body import BodyReader
 from contracts.runtime.call import Call, Handler, Reply
-from contracts.runtime.headers import REQUEST_ID_KEY
+from contracts.runtime.headers import begin_exchange, exchange
 from contracts.runtime.parameters import ParameterReader
 from contracts.runtime.problem import Fault, InvalidBody, InvalidJson, InvalidParameter, NotAcceptable, Problem
 from contracts.runtime.responses import Responder, acceptable
 from contracts.runtime.schema import faults_of
-from contracts.runtime.security import Guard
+from contracts.runtime.security import NO_SCOPES, Guard
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -42,33 +42,28 @@ class Operation:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request. Raises Problem; anything else that escapes is a bug."""
-        request[OPERATION_KEY] = self
-        if self.guard is None:
-            principal, scopes = None, frozenset[str]()
-        else:
+        current = exchange.get() or begin_exchange(request)
+        current.operation = self
+        principal, scopes = None, NO_SCOPES
+        if self.guard is not None:
             principal, scopes = await self.guard.authenticate(request)
         accept = request.headers.get(hdrs.ACCEPT)
         if accept is not None and accept != "*/*" and not acceptable(accept, self.produced):
             raise NotAcceptable(f"This operation answers {', '.join(sorted(self.produced))}")
         faults: list[Fault] = []
-        reader = self.parameters
-        path = reader.path(request, faults)
-        query = reader.query(request, faults)
-        headers = reader.headers(request, faults)
-        cookies = reader.cookies(request, faults)
-        document: dict[str, Any] = {"path": path, "query": query, "header": headers, "cookie": cookies}
+        document = self.parameters.read(request, faults)
         body: Any = None
         raw = b""
         if self.body is not None:
             body, raw = await self.body.read(request, document, faults)
         if faults or not (self.validator is None or self.validator.is_valid(document)):
             self._refuse(document, faults)
-        call = Call(request, self.id, path, query, headers, cookies, body, raw, principal, scopes,
-                    request[REQUEST_ID_KEY])  # fmt: skip
+        call = Call(
+            request, self.id, document["path"], document["query"], document["header"], document["cookie"],
+            body, raw, principal, scopes, current.request_id,
+        )  # fmt: skip
         answer = await self.handler(call)
-        if isinstance(answer, Reply):
-            return self.responder.respond(request, answer)
-        return answer
+        return self.responder.respond(request, answer) if isinstance(answer, Reply) else answer
 
     def check(self, status: int, headers: Mapping[str, str], data: bytes) -> None:
         """Compare a refusal with the documented responses, as replies are."""
@@ -89,7 +84,6 @@ class Operation:
         raise kind(f"{len(faults)} rule(s) of the contract are broken", errors=faults)
 
 
-OPERATION_KEY = web.RequestKey("operation", Operation)
 DEFAULT_ALLOWED_HEADERS = frozenset(
     {hdrs.AUTHORIZATION, hdrs.CONTENT_TYPE, hdrs.ACCEPT, "X-Request-ID", "traceparent", "tracestate"}
 )

@@ -16,7 +16,9 @@ from contracts.runtime.schema import ASCII_INTEGER, ASCII_NUMBER, INT64_MAX, INT
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _MISSING = object()
-_NEVER_VALIDATED = object()
+_REFUSED = object()
+# Fewer digits than any number beyond 64 bits has.
+_SHORT = 19
 
 
 class SyntaxFault(Exception):
@@ -29,6 +31,8 @@ class SyntaxFault(Exception):
 
 def parse_integer(text: str) -> int:
     """ASCII decimal digits, no sign but minus, no leading zeros, 64 bits."""
+    if len(text) < _SHORT and text.isdigit() and text.isascii() and (text[0] != "0" or text == "0"):
+        return int(text)
     if ASCII_INTEGER.fullmatch(text) is None or not INT64_MIN <= (number := int(text)) <= INT64_MAX:
         raise SyntaxFault("must be of type integer")
     return number
@@ -113,28 +117,31 @@ class Field:
         self._parse = PARSERS[(items or schema)["type"]]
 
     def read(self, texts: Sequence[str], faults: list[Fault]) -> Any:
-        """Parse the occurrences of this field; returns `_NEVER_VALIDATED` when a fault was added."""
-        if self._array and self._explode:
-            parts: Sequence[str] = texts
-        elif len(texts) > 1:
-            faults.append(Fault(pointer(self.place), "repeated", "must occur only once"))
-            return _NEVER_VALIDATED
-        elif self._array:
-            parts = texts[0].split(",")
-        else:
-            return self._one(texts[0], self.place, faults)
-        values = [self._one(part, (*self.place, index), faults) for index, part in enumerate(parts)]
-        return _NEVER_VALIDATED if _NEVER_VALIDATED in values else values
+        """Parse the occurrences of this field; returns `_REFUSED` when a fault was added."""
+        if not self._array:
+            if len(texts) == 1:
+                return self._one(texts[0], None, faults)
+        elif self._explode or len(texts) == 1:
+            parts = texts if self._explode else texts[0].split(",")
+            values = [self._one(part, index, faults) for index, part in enumerate(parts)]
+            return _REFUSED if _REFUSED in values else values
+        faults.append(Fault(pointer(self.place), "repeated", "must occur only once"))
+        return _REFUSED
 
-    def _one(self, text: str, place: tuple[str | int, ...], faults: list[Fault]) -> Any:
-        if fault := text_fault(text, place):
-            faults.append(fault)
-            return _NEVER_VALIDATED
+    def _one(self, text: str, index: int | None, faults: list[Fault]) -> Any:
         try:
-            return self._parse(text)
+            if text.isascii() and "\0" not in text:
+                return self._parse(text)
+            fault = text_fault(text, self._item_place(index))
+            if fault is None:
+                return self._parse(text)
         except SyntaxFault as error:
-            faults.append(Fault(pointer(place), "type", error.message))
-            return _NEVER_VALIDATED
+            fault = Fault(pointer(self._item_place(index)), "type", error.message)
+        faults.append(fault)
+        return _REFUSED
+
+    def _item_place(self, index: int | None) -> tuple[str | int, ...]:
+        return self.place if index is None else (*self.place, index)
 
 
 def read_fields(
@@ -145,7 +152,7 @@ def read_fields(
         given = texts.get(field.name)
         if given:
             value = field.read(given, faults)
-            if value is not _NEVER_VALIDATED:
+            if value is not _REFUSED:
                 values[field.name] = value
         elif field.default is not _MISSING:
             values[field.name] = field.default
@@ -180,21 +187,29 @@ class ParameterReader:
         self._query_names = frozenset(field.name for field in self._query)
         self._ignored_query = ignored_query
 
-    def path(self, request: web.Request, faults: list[Fault]) -> dict[str, Any]:
-        """Parameters of the path."""
+    def read(self, request: web.Request, faults: list[Fault]) -> dict[str, Any]:
+        """All parameters by place, as `{"path": ..., "query": ..., "header": ..., "cookie": ...}`."""
+        raw_query = request.rel_url.raw_query_string if "?" in request.raw_path else ""
+        return {
+            "path": self._read_path(request, faults) if self._path else {},
+            "query": self._read_query(raw_query, faults) if raw_query or self._query else {},
+            "header": self._read_headers(request, faults) if self._headers else {},
+            "cookie": self._read_cookies(request, faults) if self._cookies else {},
+        }
+
+    def _read_path(self, request: web.Request, faults: list[Fault]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         match_info = request.match_info
         for field, key in self._path:
             value = field.read((match_info[key],), faults)
-            if value is not _NEVER_VALIDATED:
+            if value is not _REFUSED:
                 values[field.name] = value
         return values
 
-    def query(self, request: web.Request, faults: list[Fault]) -> dict[str, Any]:
-        """Parameters of the query string; names the contract does not declare are faults."""
+    def _read_query(self, raw: str, faults: list[Fault]) -> dict[str, Any]:
+        """Names the contract does not declare are faults."""
         values: dict[str, Any] = {}
-        raw = request.rel_url.raw_query_string
-        texts = read_pairs(raw, "query", faults) if raw else {}
+        texts = read_pairs(raw, "query", faults)
         if not texts.keys() <= self._query_names:
             faults.extend(
                 Fault(pointer(("query", name)), "unknown", "unknown parameter")
@@ -204,19 +219,15 @@ class ParameterReader:
         read_fields(self._query, texts, values, faults)
         return values
 
-    def headers(self, request: web.Request, faults: list[Fault]) -> dict[str, Any]:
-        """Declared header parameters, by their names in the contract."""
+    def _read_headers(self, request: web.Request, faults: list[Fault]) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        if self._headers:
-            headers = request.headers
-            texts = {field.name: headers.getall(field.name, ()) for field in self._headers}
-            read_fields(self._headers, texts, values, faults)
+        headers = request.headers
+        read_fields(
+            self._headers, {field.name: headers.getall(field.name, ()) for field in self._headers}, values, faults
+        )
         return values
 
-    def cookies(self, request: web.Request, faults: list[Fault]) -> dict[str, Any]:
-        """Declared cookies."""
+    def _read_cookies(self, request: web.Request, faults: list[Fault]) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        if self._cookies:
-            texts = {name: (value,) for name, value in request.cookies.items()}
-            read_fields(self._cookies, texts, values, faults)
+        read_fields(self._cookies, {name: (value,) for name, value in request.cookies.items()}, values, faults)
         return values

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import jsonschema_rs
 
-from contracts.runtime.formats import FORMATS, TYPEID, TYPEID_PREFIX, FormatCheck, typeid
+from contracts.runtime.formats import PATTERNS, TYPEID, TYPEID_PREFIX, format_of, typeid_pattern
 from contracts.runtime.problem import Fault
 
 Direction = Literal["request", "response"]
@@ -39,63 +39,47 @@ class SchemaSet:
         self._forbidden = "readOnly" if direction == "request" else "writeOnly"
         self._uri = f"urn:contract:{direction}"
         self._schemas = schemas
-        self._formats: dict[str, FormatCheck] = dict(FORMATS)
+        self._compiled: dict[str, jsonschema_rs.Validator] = {}
         translated = {name: self.translate(schema) for name, schema in schemas.items()}
         document = {"$schema": "http://json-schema.org/draft-04/schema#", "components": {"schemas": translated}}
         self._registry = jsonschema_rs.Registry([(self._uri, document)])
 
     def compile(self, translated: Schema) -> jsonschema_rs.Validator:
         """Compile an already translated schema."""
-        return jsonschema_rs.Draft4Validator(
-            translated, registry=self._registry, formats=self._formats, validate_formats=True, offline=True
-        )
+        return jsonschema_rs.Draft4Validator(translated, registry=self._registry, validate_formats=False, offline=True)
 
     def validator(self, schema: Schema) -> jsonschema_rs.Validator:
-        """Translate and compile a schema of the contract."""
-        return self.compile(self.translate(schema))
+        """Translate and compile a schema of the contract; a reference is compiled once."""
+        reference = schema.get("$ref")
+        if reference is None:
+            return self.compile(self.translate(schema))
+        if reference not in self._compiled:
+            self._compiled[reference] = self.compile(self.translate(schema))
+        return self._compiled[reference]
 
     def translate(self, schema: Schema) -> Schema:
         """Write one OpenAPI 3.0 schema as draft 4."""
         if "$ref" in schema:
             return {"$ref": self._uri + schema["$ref"]}
         result: Schema = {name: schema[name] for name in _COPIED if name in schema}
-        self._translate_type(schema, result)
+        _translate_type(schema, result)
         self._translate_object(schema, result)
         if "items" in schema:
             result["items"] = self.translate(schema["items"])
         if "not" in schema:
             result["not"] = self.translate(schema["not"])
         parts = [self.translate(part) for part in schema.get("allOf", ())]
+        if (pattern := _format_pattern(schema)) is not None:
+            if "pattern" in result:
+                parts.append({"pattern": pattern})
+            else:
+                result["pattern"] = pattern
         for keyword in ("oneOf", "anyOf"):
             if keyword in schema:
                 parts.append(self._translate_choice(keyword, schema))
         if parts:
             result["allOf"] = parts
         return self._nullable(schema, result)
-
-    def _translate_type(self, schema: Schema, result: Schema) -> None:
-        if "type" in schema:
-            result["type"] = schema["type"]
-        if "enum" in schema:
-            result["enum"] = schema["enum"]
-        name = schema.get("format")
-        if name in _RANGES and schema.get("type") == "integer":
-            low, high = _RANGES[name]
-            if result.get("minimum", low) <= low:
-                result["minimum"] = low
-                result.pop("exclusiveMinimum", None)
-            if result.get("maximum", high) >= high:
-                result["maximum"] = high
-                result.pop("exclusiveMaximum", None)
-        elif name == TYPEID:
-            prefix = schema[TYPEID_PREFIX]
-            result["format"] = f"{TYPEID} {prefix}"
-            self._formats[f"{TYPEID} {prefix}"] = typeid(prefix)
-        elif name == "binary":
-            for keyword in ("maxLength", "minLength", "pattern"):
-                result.pop(keyword, None)
-        elif name in FORMATS:
-            result["format"] = name
 
     def _translate_object(self, schema: Schema, result: Schema) -> None:
         properties = schema.get("properties")
@@ -138,9 +122,33 @@ class SchemaSet:
     def _nullable(schema: Schema, result: Schema) -> Schema:
         if not schema.get("nullable"):
             return result
-        if set(result) <= {"type", "format", *_COPIED}:
+        if set(result) <= {"type", *_COPIED}:
             return {**result, "type": [result["type"], "null"]} if "type" in result else result
         return {"anyOf": [result, {"type": "null"}]}
+
+
+def _translate_type(schema: Schema, result: Schema) -> None:
+    for keyword in ("type", "enum"):
+        if keyword in schema:
+            result[keyword] = schema[keyword]
+    name = schema.get("format")
+    if name in _RANGES and schema.get("type") == "integer":
+        low, high = _RANGES[name]
+        if result.get("minimum", low) <= low:
+            result["minimum"] = low
+            result.pop("exclusiveMinimum", None)
+        if result.get("maximum", high) >= high:
+            result["maximum"] = high
+            result.pop("exclusiveMaximum", None)
+    elif name == "binary":
+        for keyword in ("maxLength", "minLength", "pattern"):
+            result.pop(keyword, None)
+
+
+def _format_pattern(schema: Schema) -> str | None:
+    if schema.get("format") == TYPEID:
+        return typeid_pattern(schema[TYPEID_PREFIX])
+    return PATTERNS.get(schema.get("format", ""))
 
 
 def branch_names(branches: Iterable[Schema], mapping: Mapping[str, str]) -> dict[str, str]:
@@ -189,6 +197,8 @@ def _faults(error: jsonschema_rs.ValidationError, root: tuple[str | int, ...]) -
         case "anyOf" if (branch := _decisive_branch(kind.context)) is not None:
             for inner in branch:
                 yield from _faults(inner, root)
+        case "pattern" if (name := format_of(kind.pattern)) is not None:
+            yield Fault(pointer(place), "format", f"must be a valid {name}")
         case "not" if kind.schema == {}:
             yield Fault(pointer(place), "readOnly", "is set by the server and must not be sent")
         case name:
@@ -232,8 +242,6 @@ def _message(kind: Any) -> str:
             return f"must be of type {' or '.join(kind.types)}"
         case "enum":
             return "must be one of the values the contract lists"
-        case "format":
-            return f"must be a valid {kind.format}"
         case "pattern":
             return f"must match {kind.pattern}"
         case "multipleOf":

@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from contracts.runtime.formats import FORMATS, NUMBER_FORMATS, TYPEID, TYPEID_PREFIX
+from contracts.runtime.formats import NUMBER_FORMATS, PATTERNS, TYPEID, TYPEID_PREFIX, UNCHECKED
 from contracts.runtime.loading import Contract
 from contracts.runtime.schema import Direction, SchemaSet, branch_names, faults_of
 
@@ -129,7 +129,7 @@ class SchemaLint:
                 yield f"{place}: a schema refers to components/schemas only"
             return
         name = node.get("format")
-        if name is not None and name not in FORMATS and name not in NUMBER_FORMATS and name != TYPEID:
+        if name is not None and not (name in PATTERNS or name in UNCHECKED | NUMBER_FORMATS | {TYPEID}):
             yield f"{place}: format {name} is not checked by this runtime"
         if name == TYPEID and _PREFIX.fullmatch(str(node.get(TYPEID_PREFIX))) is None:
             yield f"{place}: format typeid needs {TYPEID_PREFIX}"

@@ -17,7 +17,7 @@ from contracts.runtime.problem import AuthenticationInvalid, AuthenticationMissi
 
 # RFC 6750 section 2.1: b64token.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-_ANONYMOUS: tuple[Any, frozenset[str]] = (None, frozenset())
+NO_SCOPES: frozenset[str] = frozenset()
 
 Extract = Callable[[web.Request], str | None]
 """Reads a credential: None when absent; raises AuthenticationInvalid when present and malformed."""
@@ -39,6 +39,7 @@ class Requirement:
 
     scheme: Scheme
     scopes: tuple[str, ...]
+    needed: frozenset[str]
 
 
 def make_scheme(name: str, declaration: Mapping[str, Any], handler: SecurityHandler) -> Scheme:
@@ -52,12 +53,10 @@ def make_scheme(name: str, declaration: Mapping[str, Any], handler: SecurityHand
 
 
 def _authorization(request: web.Request, scheme: str) -> str | None:
-    values = request.headers.getall(hdrs.AUTHORIZATION, ())
-    if not values:
+    value = _single(request.headers.getall(hdrs.AUTHORIZATION, ()))
+    if value is None:
         return None
-    if len(values) > 1:
-        raise AuthenticationInvalid("Authorization occurs more than once")
-    name, _, credential = values[0].partition(" ")
+    name, _, credential = value.partition(" ")
     return credential.strip(" ") if name.lower() == scheme else None
 
 
@@ -119,11 +118,16 @@ class Guard:
         presented = False
         for alternative in self._alternatives:
             try:
+                if len(alternative) == 1:
+                    requirement = alternative[0]
+                    credential = requirement.scheme.extract(request)
+                    if credential is not None:
+                        return await _admit(request, requirement, credential)
+                    continue
                 credentials = [requirement.scheme.extract(request) for requirement in alternative]
                 presented = presented or any(credential is not None for credential in credentials)
-                if None in credentials:
-                    continue
-                return await self._admit(request, alternative, credentials)
+                if None not in credentials:
+                    return await _admit_all(request, alternative, credentials)
             except Problem as problem:
                 presented = True
                 if problem.status not in (401, 403):
@@ -132,25 +136,10 @@ class Guard:
                     failure = problem
         if failure is None:
             if self._optional and not presented:
-                return _ANONYMOUS
+                return None, NO_SCOPES
             failure = AuthenticationMissing()
         self._challenge(failure)
         raise failure
-
-    async def _admit(
-        self, request: web.Request, alternative: tuple[Requirement, ...], credentials: Sequence[str | None]
-    ) -> tuple[Any, frozenset[str]]:
-        principals: dict[str, Any] = {}
-        granted: set[str] = set()
-        for requirement, credential in zip(alternative, credentials, strict=True):
-            principal = await requirement.scheme.handler(request, credential or "", requirement.scopes)
-            scopes = getattr(principal, "scopes", None)
-            if scopes is not None and not set(requirement.scopes) <= set(scopes):
-                raise ScopeMissing(extra={"scopes": list(requirement.scopes)})
-            granted.update(requirement.scopes if scopes is None else scopes)
-            principals[requirement.scheme.name] = principal
-        principal = next(iter(principals.values())) if len(principals) == 1 else principals
-        return principal, frozenset(granted)
 
     def _challenge(self, problem: Problem) -> None:
         """Set WWW-Authenticate unless the security handler did (RFC 6750 section 3, RFC 9110 section 11.6.1)."""
@@ -166,3 +155,25 @@ class Guard:
                 text += ', error="invalid_token"'
             challenges[text] = None
         problem.headers[hdrs.WWW_AUTHENTICATE] = ", ".join(challenges)
+
+
+async def _admit(request: web.Request, requirement: Requirement, credential: str) -> tuple[Any, frozenset[str]]:
+    principal = await requirement.scheme.handler(request, credential, requirement.scopes)
+    granted = getattr(principal, "scopes", None)
+    if granted is None:
+        return principal, requirement.needed
+    granted = frozenset(granted)
+    if not requirement.needed <= granted:
+        raise ScopeMissing(extra={"scopes": list(requirement.scopes)})
+    return principal, granted
+
+
+async def _admit_all(
+    request: web.Request, alternative: tuple[Requirement, ...], credentials: Sequence[str | None]
+) -> tuple[dict[str, Any], frozenset[str]]:
+    principals = {}
+    scopes: frozenset[str] = NO_SCOPES
+    for requirement, credential in zip(alternative, credentials, strict=True):
+        principals[requirement.scheme.name], granted = await _admit(request, requirement, credential or "")
+        scopes |= granted
+    return principals, scopes

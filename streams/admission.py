@@ -54,11 +54,16 @@ class Admission:
 
     async def by_token(self, token: str) -> Principal:
         """Raises NotAuthenticated or what `authenticate` does."""
-        return await self._unrevoked(await self._authenticate(token))
+        return await self._authenticate(token)
 
     async def by_ticket(self, ticket: str) -> Principal:
-        """Raises NotAuthenticated for a ticket that is void, and for the session it was issued to being revoked."""
-        return await self._unrevoked(await self._tickets.redeem(ticket))
+        """Raises NotAuthenticated for a ticket that is void, Unavailable without Redis."""
+        return await self._tickets.redeem(ticket)
+
+    async def refuse_revoked(self, principal: Principal) -> None:
+        """Raises NotAuthenticated when the session was revoked, even a moment ago: a ticket outlives a sign-out."""
+        if principal.session_id in await _settled(self._revoked_among(frozenset({principal.session_id}))):
+            raise NotAuthenticated("The session was revoked.")
 
     async def grant(self, principal: Principal, wanted: Iterable[str] | None) -> Grant:
         """Decide what may be read now; `wanted` None is what a stream carries by default."""
@@ -81,11 +86,6 @@ class Admission:
             return []
         revoked = await _settled(self._revoked_among(frozenset(by_session)))
         return [connection for session_id in revoked for connection in by_session.get(session_id, ())]
-
-    async def _unrevoked(self, principal: Principal) -> Principal:
-        if principal.session_id in await _settled(self._revoked_among(frozenset({principal.session_id}))):
-            raise NotAuthenticated("The session was revoked.")
-        return principal
 
 
 def wanted_channels(request: web.Request, options: StreamOptions) -> list[str] | None:

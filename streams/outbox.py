@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from contracts.events import Event
 from storage.db import Connection
-from storage.redis import Redis
+from storage.redis import Redis, RedisError
 from streams.log import SHARD, Q
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ async def poke(redis: Redis) -> None:
     try:
         async with asyncio.timeout(POKE_TIMEOUT_S):
             await redis.publish(poke_channel(SHARD), b"")
-    except Exception as fault:  # nothing that goes wrong here may fail a request whose work is committed
+    except (RedisError, OSError) as fault:
         logger.info("streams.poke_lost", extra={"fault": type(fault).__name__})
 
 

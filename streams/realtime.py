@@ -39,12 +39,12 @@ class Realtime:
         cursors = CursorCodec(cursor_secrets)
         self.tickets = Tickets(redis, options)
         self._hub = Hub(db, redis, cursors, options)
-        self._admission = Admission(
+        admission = Admission(
             tickets=self.tickets, authenticate=authenticate, channels_for=channels_for, may_read=may_read,
             revoked_among=revoked_among,
         )  # fmt: skip
         self._sessions = Sessions(
-            self._hub, Resumer(db, self._hub, cursors, options), self._admission, options, observe=observe
+            self._hub, Resumer(db, self._hub, cursors, options), admission, options, observe=observe
         )
         self._websockets = WebSockets(self._sessions, MessageContract.load())
         self._event_streams = EventStreams(self._sessions)
@@ -72,10 +72,6 @@ class Realtime:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
         await self._hub.stop()
-
-    async def by_ticket(self, ticket: str) -> Principal:
-        """Redeem a ticket, once: the security scheme of `sse`. Raises NotAuthenticated, Unavailable without Redis."""
-        return await self._admission.by_ticket(ticket)
 
     async def websocket_handler(self, request: web.Request) -> web.StreamResponse:
         """Serve `GET` with an upgrade. Raises Problem (403, 400, 503) before the upgrade; after it, close codes."""

@@ -15,11 +15,11 @@ import json
 import logging
 
 from storage.db import Connection, Database
-from storage.redis import Redis
+from storage.redis import Redis, RedisError
 from streams.log import SHARD, Q
 from streams.options import StreamOptions
 from streams.outbox import log_channel, poke_channel
-from streams.wakeups import Wakeups
+from streams.wakeups import Wakeups, raise_if_cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -105,5 +105,6 @@ class Relay:
             try:
                 async with asyncio.timeout(PUBLISH_TIMEOUT_S):
                     await self._redis.publish(log_channel(self._shard), json.dumps(growth))
-            except Exception as fault:
+            except (RedisError, OSError) as fault:
                 logger.warning("relay.wakeup_lost", extra={"fault": type(fault).__name__, "shard": self._shard})
+            raise_if_cancelled()

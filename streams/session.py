@@ -58,7 +58,11 @@ class Sessions:
     async def open(
         self, principal: Principal, framing: Framing, wanted: Iterable[str] | None, cursor: str | None
     ) -> AsyncIterator[Opened]:
-        """A stream for the length of the block, registered before its backlog is read. Raises StorageBusy."""
+        """A stream for the length of the block, registered before its backlog is read.
+
+        Raises NotAuthenticated for a revoked session, StorageBusy when the backlog cannot be read.
+        """
+        await self.admission.refuse_revoked(principal)
         grant = await self.admission.grant(principal, wanted)
         connection = Connection(principal, framing, self.options, observe=self._observe)
         self.hub.add(connection, grant.channels)

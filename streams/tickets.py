@@ -12,10 +12,10 @@ import logging
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from contracts.errors import NotAuthenticated, Unavailable
-from storage.redis import Redis
+from storage.redis import Redis, RedisError
 from streams.connection import Principal
 from streams.options import StreamOptions
 
@@ -35,14 +35,6 @@ class TicketHolder:
     channels: frozenset[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """A fresh ticket and when it is void even if nobody used it."""
-
-    ticket: str
-    expires_at: datetime
-
-
 class Tickets:
     """Issues and redeems tickets; Redis holds their SHA-256 only."""
 
@@ -50,8 +42,8 @@ class Tickets:
         self._redis = redis
         self._ttl_s = options.ticket_ttl_s
 
-    async def issue(self, principal: Principal, *, channels: Collection[str] | None = None) -> Ticket:
-        """Issue a ticket for one stream of this principal; `channels` narrows it. Raises Unavailable without Redis."""
+    async def issue(self, principal: Principal, *, channels: Collection[str] | None = None) -> str:
+        """Return a ticket for one stream of this principal; `channels` narrows it. Raises Unavailable without Redis."""
         ticket = "tkt_" + secrets.token_urlsafe(TICKET_BYTES)
         holder = {
             "user_id": principal.user_id,
@@ -62,16 +54,16 @@ class Tickets:
         try:
             async with asyncio.timeout(REDIS_TIMEOUT_S):
                 await self._redis.set(_key(ticket), json.dumps(holder), ex=self._ttl_s)
-        except Exception as fault:
+        except (RedisError, OSError) as fault:
             raise _unavailable(fault) from None
-        return Ticket(ticket, datetime.now(UTC) + timedelta(seconds=self._ttl_s))
+        return ticket
 
     async def redeem(self, ticket: str) -> TicketHolder:
         """Take a ticket; the second time it is void. Raises NotAuthenticated, and Unavailable without Redis."""
         try:
             async with asyncio.timeout(REDIS_TIMEOUT_S):
                 stored = await self._redis.getdel(_key(ticket))
-        except Exception as fault:
+        except (RedisError, OSError) as fault:
             raise _unavailable(fault) from None
         if stored is None:
             raise NotAuthenticated("The ticket is unknown, used or expired.")

@@ -15,12 +15,22 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from storage.redis import Redis
+from storage.redis import Redis, RedisError
 from streams.options import StreamOptions
 
 logger = logging.getLogger(__name__)
 
 SUBSCRIBED = "subscribe"
+
+
+def raise_if_cancelled() -> None:
+    """Raise the cancellation that redis-py 8.1 swallowed: it loses those that arrive while it connects.
+
+    To be called after its calls in every loop that is ended by cancelling, outside of `asyncio.timeout`.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class Wakeups:
@@ -44,6 +54,7 @@ class Wakeups:
                 await self._listen()
             except Exception as fault:
                 logger.warning("streams.redis_lost", extra={"fault": type(fault).__name__, "channel": self._channel})
+            raise_if_cancelled()
             self._on_wake(None)
             await asyncio.sleep(self._options.heartbeat_s)
 
@@ -66,6 +77,7 @@ class Wakeups:
             # get_message reconnects by itself, and may take its time; the timeout around it is the watchdog
             async with asyncio.timeout(self._silence_s):
                 message = await pubsub.get_message(timeout=self._options.heartbeat_s)
+            raise_if_cancelled()
             if message is not None:
                 heard = loop.time()
                 self._handle(message)
@@ -85,8 +97,9 @@ class Wakeups:
             try:
                 async with asyncio.timeout(self._options.heartbeat_s):
                     await cast(Awaitable[Any], self._redis.publish(self._beat_channel, b""))
-            except Exception as fault:
+            except (RedisError, OSError) as fault:
                 logger.info("streams.heartbeat_failed", extra={"fault": type(fault).__name__})
+            raise_if_cancelled()
 
     @property
     def _silence_s(self) -> float:

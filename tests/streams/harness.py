@@ -202,8 +202,12 @@ class WsClient:
         return [message for message in self.messages if message["op"] == op]
 
     @property
+    def events(self) -> list[dict[str, Any]]:
+        return [message["event"] for message in self.of("event")]
+
+    @property
     def event_ids(self) -> list[str]:
-        return [message["event"]["id"] for message in self.of("event")]
+        return [event["id"] for event in self.events]
 
     @property
     def first(self) -> dict[str, Any]:

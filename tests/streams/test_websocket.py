@@ -1,0 +1,304 @@
+"""The WebSocket's own manners: letting in, operations, limits, and the code with which it ends."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aiohttp import WSServerHandshakeError
+from redis.asyncio import Redis
+
+from storage.db import Database
+from streams.relay import Relay
+from tests.streams.harness import FAST, Node, People, WsClient, emit, reached, serving, signed_up
+
+
+async def raw(node: Node, *messages: str | bytes, path: str = "/ws") -> WsClient:
+    """Send anything; return once the server has ended the stream."""
+    client = WsClient(await node.session.ws_connect(node.url(path)))
+    for message in messages:
+        if isinstance(message, bytes):
+            await client.socket.send_bytes(message)
+        else:
+            await client.socket.send_str(message)
+    await client.ended()
+    return client
+
+
+async def test_welcome_says_where_the_stream_stands(node: Node) -> None:
+    token, me = node.people.sign_in("payment:a", lives_s=100)
+    client = await WsClient.open(node, token)
+    welcome = client.first
+    assert welcome["channels"] == sorted(["payment:a", f"user:{me.user_id}"])
+    assert (welcome["op"], welcome["refused"]) == ("welcome", [])
+    assert 90 <= welcome["ttl_s"] <= 100
+    assert welcome["cursor"] == node.realtime.cursor
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    ("messages", "code", "error"),
+    [
+        (["{"], 4400, "contract.json"),
+        (["[]"], 4400, "contract.message"),
+        (["null"], 4400, "contract.message"),
+        (['"connect"'], 4400, "contract.message"),
+        (['{"op": "fly"}'], 4400, "contract.message"),
+        (['{"op": ["connect"]}'], 4400, "contract.message"),
+        (['{"op": "connect"}'], 4400, "contract.message"),
+        (['{"op": "connect", "token": 7}'], 4400, "contract.message"),
+        (['{"op": "connect", "token": "x", "ticket": "y"}'], 4400, "contract.message"),
+        (['{"op": "connect", "token": "x", "cursor": "' + "c" * 401 + '"}'], 4400, "contract.message"),
+        (['{"op": "connect", "token": "x", "surprise": 1}'], 4400, "contract.message"),
+        (["[" * 30_000], 4400, "contract.json"),
+        ([b"\x00\x01"], 4400, "contract.message"),
+        (['{"op": "ping"}'], 4400, "realtime.connect_expected"),
+        (['{"op": "connect", "token": "nobody"}'], 4401, "auth.invalid"),
+        (['{"op": "connect", "ticket": "tkt_nobody"}'], 4401, "auth.invalid"),
+    ],
+)
+async def test_a_first_message_that_is_no_good_ends_the_stream_with_its_reason(
+    node: Node, messages: list[str | bytes], code: int, error: str
+) -> None:
+    client = await raw(node, *messages)
+    assert client.code == code
+    assert [message["code"] for message in client.of("error")] == [error]
+    assert node.realtime.open_streams == 0
+
+
+async def test_an_error_names_field_and_rule_and_never_the_value(node: Node) -> None:
+    client = await raw(node, json.dumps({"op": "connect", "token": "hunter2", "channels": "hunter2"}))
+    [error] = client.of("error")
+    assert error["errors"] == [{"pointer": "#/channels", "rule": "type", "message": "must be of type array"}]
+    assert "hunter2" not in json.dumps(client.messages)
+
+
+async def test_one_who_says_nothing_is_shown_out(database: Database, redis: Redis, people: People) -> None:
+    async with serving(database, redis, people, replace(FAST, connect_timeout_s=0.2)) as node:
+        client = await raw(node)
+        assert client.code == 4400
+        assert client.of("error")[0]["code"] == "realtime.connect_expected"
+
+
+async def test_a_message_larger_than_the_limit_ends_the_stream(node: Node) -> None:
+    client = await raw(node, json.dumps({"op": "connect", "token": "x" * 70_000}))
+    assert client.code == 1009
+
+
+async def test_a_foreign_origin_is_refused_before_the_upgrade(
+    database: Database, redis: Redis, people: People
+) -> None:
+    options = replace(FAST, allowed_origins=frozenset({"https://play.example"}))
+    async with serving(database, redis, people, options) as node:
+        with pytest.raises(WSServerHandshakeError) as refused:
+            await node.session.ws_connect(node.url("/ws"), headers={"Origin": "https://evil.example"})
+        assert refused.value.status == 403
+        socket = await node.session.ws_connect(node.url("/ws"), headers={"Origin": "https://play.example"})
+        await socket.close()
+
+
+async def test_frames_are_not_compressed_even_when_the_client_offers(node: Node) -> None:
+    socket = await node.session.ws_connect(node.url("/ws"), compress=15)
+    assert socket.compress == 0
+    await socket.close()
+
+
+async def test_subscribe_and_unsubscribe(database: Database, relay: Relay, node: Node) -> None:
+    token, me = node.people.sign_in("payment:a")
+    client = await WsClient.open(node, token, channels=[])
+    assert client.first["channels"] == []
+    await client.socket.send_json({"op": "subscribe", "channels": ["payment:a", "payment:b", "payment:a"]})
+    await reached(lambda: client.of("subscribed"))
+    assert client.messages[-1] == {
+        "op": "subscribed", "channels": ["payment:a"], "refused": ["payment:b"], "cursor": client.first["cursor"],
+    }  # fmt: skip
+    [wanted, _] = await emit(
+        database, signed_up(me.user_id, channels=("payment:a",)), signed_up(me.user_id, channels=("payment:b",))
+    )
+    await reached(lambda: client.event_ids == [wanted])
+    await client.socket.send_json({"op": "unsubscribe", "channels": ["payment:a", "never:there"]})
+    await reached(lambda: len(client.of("subscribed")) == 2)
+    assert client.messages[-1]["channels"] == []
+    await emit(database, signed_up(me.user_id, channels=("payment:a",)))
+    await client.socket.send_json({"op": "subscribe", "channels": [f"user:{me.user_id}"]})
+    await reached(lambda: len(client.of("subscribed")) == 3)
+    [last] = await emit(database, signed_up(me.user_id))
+    await reached(lambda: client.event_ids == [wanted, last])
+    await client.close()
+
+
+async def test_more_channels_than_the_limit_change_nothing(
+    database: Database, redis: Redis, people: People
+) -> None:
+    async with serving(database, redis, people, replace(FAST, max_channels=3)) as node:
+        token, _ = people.sign_in(*(f"payment:{name}" for name in "abcd"))
+        client = await WsClient.open(node, token, channels=["payment:a", "payment:b"])
+        await client.socket.send_json({"op": "subscribe", "channels": ["payment:c", "payment:d"]})
+        await reached(lambda: client.of("error"))
+        assert client.messages[-1]["code"] == "realtime.too_many_channels"
+        await client.socket.send_json({"op": "subscribe", "channels": ["payment:c", "payment:a"]})
+        await reached(lambda: client.of("subscribed"))
+        assert client.messages[-1]["channels"] == ["payment:a", "payment:b", "payment:c"]
+        await client.close()
+
+
+async def test_pong_carries_the_newest_cursor_even_if_the_events_were_others(
+    database: Database, relay: Relay, node: Node
+) -> None:
+    token, _ = node.people.sign_in()
+    _, other = node.people.sign_in()
+    client = await WsClient.open(node, token)
+    before = node.realtime.cursor
+    await emit(database, signed_up(other.user_id))
+    await reached(lambda: node.realtime.cursor != before)
+    await client.socket.send_json({"op": "ping"})
+    await reached(lambda: client.of("pong"))
+    assert client.messages[-1] == {"op": "pong", "cursor": node.realtime.cursor}
+    await client.close()
+
+
+async def test_a_second_connect_ends_the_stream(node: Node) -> None:
+    token, _ = node.people.sign_in()
+    client = await WsClient.open(node, token)
+    await client.socket.send_json({"op": "connect", "token": token})
+    await client.ended()
+    assert (client.code, client.messages[-1]["code"]) == (4400, "realtime.already_open")
+
+
+async def test_one_who_talks_too_much_is_shown_out(database: Database, redis: Redis, people: People) -> None:
+    async with serving(database, redis, people, replace(FAST, message_limit=5)) as node:
+        token, _ = people.sign_in()
+        client = await WsClient.open(node, token)
+        for _ in range(6):
+            await client.socket.send_json({"op": "ping"})
+        await client.ended()
+        assert len(client.of("pong")) == 5
+        assert (client.code, client.messages[-1]["code"]) == (4029, "realtime.too_many_messages")
+
+
+async def test_a_fault_of_the_server_while_subscribing_is_told_and_ends_the_stream(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, _ = node.people.sign_in()
+
+    async def broken(principal: Any, channel: str) -> bool:
+        raise LookupError(channel)
+
+    client = await WsClient.open(node, token)
+    monkeypatch.setattr(node.realtime._sessions.admission, "_may_read", broken)
+    await client.socket.send_json({"op": "subscribe", "channels": ["payment:a"]})
+    await client.ended()
+    assert client.code == 1011
+
+
+async def test_a_ticket_in_the_query_opens_the_stream_at_once_and_once(
+    database: Database, relay: Relay, node: Node
+) -> None:
+    _, me = node.people.sign_in("payment:a")
+    ticket = await node.realtime.tickets.issue(me)
+    client = await WsClient.open(node, path=f"/ws?ticket={ticket}&channels=payment:a,payment:b")
+    assert client.first["channels"] == ["payment:a"]
+    assert client.first["refused"] == ["payment:b"]
+    [sent] = await emit(database, signed_up(me.user_id, channels=("payment:a",)))
+    await reached(lambda: client.event_ids == [sent])
+    cursor = client.cursor
+    await client.close()
+    again = await raw(node, path=f"/ws?ticket={ticket}")
+    assert (again.code, again.messages[-1]["code"]) == (4401, "auth.invalid")
+    another = await node.realtime.tickets.issue(me)
+    back = await WsClient.open(node, path=f"/ws?ticket={another}&cursor={cursor}")
+    assert back.first["recovered"]
+    await back.close()
+
+
+async def test_the_stream_ends_with_its_token(node: Node) -> None:
+    token, _ = node.people.sign_in(lives_s=0.5)
+    client = await WsClient.open(node, token)
+    await client.ended()
+    assert client.code == 4002
+
+
+async def test_an_expired_token_opens_nothing_that_lasts(node: Node) -> None:
+    token, _ = node.people.sign_in(lives_s=-1)
+    client = await WsClient.open(node, token)
+    await client.ended()
+    assert client.code == 4002
+
+
+async def test_a_stream_is_rotated(database: Database, redis: Redis, people: People) -> None:
+    async with serving(database, redis, people, replace(FAST, max_lifetime_s=0.3)) as node:
+        token, _ = people.sign_in()
+        client = await WsClient.open(node, token)
+        await client.ended()
+        assert client.code == 4001
+        going_away = client.messages[-1]
+        assert going_away["op"] == "going_away"
+        assert FAST.reconnect_min_ms <= going_away["reconnect_after_ms"] <= FAST.reconnect_max_ms
+
+
+async def test_a_revoked_session_is_shown_out_within_two_seconds(
+    database: Database, redis: Redis, people: People
+) -> None:
+    async with serving(database, redis, people, replace(FAST, revocation_check_s=1.0)) as node:
+        token, me = people.sign_in()
+        other, _ = people.sign_in()
+        client, stays = await WsClient.open(node, token), await WsClient.open(node, other)
+        people.revoked.add(me.session_id)
+        await reached(client.reader.done, within_s=2.0)
+        assert client.code == 4401
+        again = await raw(node, json.dumps({"op": "connect", "token": token}))
+        assert again.code == 4401
+        assert not stays.reader.done()
+        await stays.close()
+
+
+async def test_revocation_that_cannot_be_asked_ends_no_stream_and_is_asked_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, me = node.people.sign_in()
+    client = await WsClient.open(node, token)
+    asked = 0
+
+    async def away(session_ids: frozenset[str]) -> frozenset[str]:
+        nonlocal asked
+        asked += 1
+        raise OSError
+
+    monkeypatch.setattr(node.realtime._sessions.admission, "_revoked_among", away)
+    await reached(lambda: asked >= 2)
+    assert not client.reader.done()
+    monkeypatch.undo()
+    node.people.revoked.add(me.session_id)
+    await client.ended()
+    assert client.code == 4401
+
+
+async def test_a_stopping_process_says_when_to_come_back_and_lets_nobody_in(
+    database: Database, redis: Redis, people: People
+) -> None:
+    async with serving(database, redis, people) as node:
+        clients = [await WsClient.open(node, people.sign_in()[0]) for _ in range(5)]
+        await node.realtime.stop()
+        for client in clients:
+            await client.ended()
+            assert client.code == 4001
+            assert client.messages[-1]["op"] == "going_away"
+        assert len({client.messages[-1]["reconnect_after_ms"] for client in clients}) > 1
+        with pytest.raises(WSServerHandshakeError) as refused:
+            await node.session.ws_connect(node.url("/ws"))
+        assert refused.value.status == 503
+        await node.realtime.start()
+
+
+async def test_one_who_vanishes_leaves_nothing_behind(node: Node) -> None:
+    token, _ = node.people.sign_in()
+    client = await WsClient.open(node, token)
+    assert node.realtime.open_streams == 1
+    transport = client.socket.get_extra_info("socket")
+    assert transport is not None
+    client.socket._response.connection.transport.abort()  # type: ignore[union-attr]
+    await reached(lambda: node.realtime.open_streams == 0)
+    assert node.realtime._hub._by_channel == {}
+    await client.ended()

@@ -57,6 +57,11 @@ class Config:
     sandbox_smtp_port: int
     sandbox_dir: Path
 
+    @property
+    def problem_base(self) -> str:
+        """What the `type` of every problem begins with."""
+        return f"{self.public_url}/problems/"
+
 
 def read(environ: Mapping[str, str]) -> Config:
     """Read the configuration. Raises ConfigError with every fault found."""

@@ -15,6 +15,7 @@ from taskiq import TaskiqScheduler
 from taskiq.api import run_receiver_task, run_scheduler_task
 from taskiq.schedule_sources import LabelScheduleSource
 
+from contracts.runtime import ApiRunner
 from matchday import telemetry, wiring
 from matchday.config import Config
 
@@ -39,7 +40,7 @@ async def serve(config: Config) -> None:
     """The API: contracts, documentation, streams, health."""
     async with wiring.resources(config, role="serve") as opened:
         api = wiring.create_web_api(config, opened)
-        async with serving(api), _site(api.app, config.host, config.port):
+        async with serving(api), site(api_runner(api, config), config.host, config.port):
             _ready("serve")
             await asyncio.Event().wait()
 
@@ -59,6 +60,11 @@ async def serving(api: wiring.Api) -> AsyncIterator[None]:
     finally:
         await api.revocations.stop()
         api.hasher.close()
+
+
+def api_runner(api: wiring.Api, config: Config) -> web.AppRunner:
+    """The API's runner: what is no HTTP, or too long for it, is told as a problem too."""
+    return ApiRunner(api.app, type_base=config.problem_base, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
 
 
 async def worker(config: Config) -> None:
@@ -85,7 +91,8 @@ async def scheduler(config: Config) -> None:
 
 async def sandbox(config: Config) -> None:
     """Local stand-ins for payment and mail vendors."""
-    async with _site(wiring.create_vendor_sandbox(config), config.host, config.sandbox_port):
+    runner = web.AppRunner(wiring.create_vendor_sandbox(config), access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
+    async with site(runner, config.host, config.sandbox_port):
         _ready("sandbox")
         await asyncio.Event().wait()
 
@@ -107,8 +114,8 @@ async def _until_stopped(role: str, config: Config) -> None:
 
 
 @asynccontextmanager
-async def _site(app: web.Application, host: str, port: int) -> AsyncIterator[None]:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
+async def site(runner: web.AppRunner, host: str, port: int) -> AsyncIterator[None]:
+    """Listen for the length of the block."""
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

@@ -11,7 +11,7 @@ from aiohttp import web
 from contracts.money import Money
 from contracts.runtime import Call, Reply
 from handlers.payments import pages
-from handlers.payments.rules import CheckoutNotOpen, ReturnUnsigned, WebhookMalformed
+from handlers.payments.rules import CheckoutNotOpen, ReturnMalformed, ReturnUnsigned
 from handlers.payments.service import Deposits
 from integrations import inbox
 from integrations.ports import PaymentGateway, ReturnOutcome, SignatureError
@@ -93,4 +93,4 @@ def _form(raw: bytes) -> dict[str, str]:
             parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FORM_FIELDS)
         )
     except (UnicodeDecodeError, ValueError):
-        raise WebhookMalformed("the form cannot be read") from None
+        raise ReturnMalformed from None

@@ -44,6 +44,10 @@ class ReturnUnsigned(Refused):
     code, title = "payments.return_unsigned", "This return was not signed by the gateway"
 
 
+class ReturnMalformed(AppError):
+    status, code, title = 400, "payments.return_malformed", "The form cannot be read"
+
+
 class WebhookUnsigned(NotAuthenticated):
     code, title = "webhook.unsigned", "The signature does not match the body"
 

@@ -218,7 +218,7 @@ async def _credit(conn: Connection, deposit: Deposit, payment: GatewayPayment) -
         conn,
         Event(
             type="wallet.credited",
-            subject=posted.transaction_id,
+            subject=deposit.user_id,
             channels=(f"user:{deposit.user_id}", f"wallet:{deposit.user_id}"),
             data={
                 "transaction_id": posted.transaction_id,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from integrations.ports import MalformedWebhook, SignatureError, WebhookEvent, WebhookKind
 from integrations.razorpay.mapping import MalformedDocument, instant, optional_text, text
@@ -40,7 +40,7 @@ def parse(headers: Mapping[str, str], raw: bytes) -> WebhookEvent:
     if not 0 < len(event_key) <= MAX_EVENT_ID:  # not covered by the signature, so it may be anything
         raise MalformedWebhook(f"header {EVENT_ID_HEADER} is missing or too long")
     try:
-        document = json.loads(raw)
+        document = json.loads(raw.decode("utf-8"), parse_constant=_refuse)
         if not isinstance(document, dict):
             raise MalformedDocument("body")
         return _event(document, event_key)
@@ -48,6 +48,11 @@ def parse(headers: Mapping[str, str], raw: bytes) -> WebhookEvent:
         raise MalformedWebhook("body is not JSON") from fault
     except MalformedDocument as fault:
         raise MalformedWebhook(f"unexpected shape at {fault}") from fault
+
+
+def _refuse(constant: str) -> NoReturn:
+    """NaN and Infinity are no JSON (RFC 8259 §6), and no number that anybody can book."""
+    raise ValueError("not a JSON number")
 
 
 def _event(document: Mapping[str, Any], event_key: str) -> WebhookEvent:

@@ -21,7 +21,7 @@ from storage.db import Connection, Database
 
 Q = sql.load(__package__)
 
-LEASE = timedelta(seconds=60)  # longer than a call to a provider takes with its retries
+LEASE = timedelta(seconds=30)  # longer than a call to a provider takes with its retries
 MAX_ATTEMPTS = 12
 BACKOFF_S = 2
 BACKOFF_MAX_S = 900

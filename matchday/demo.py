@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 import sys
 import time
@@ -72,11 +73,14 @@ class Narrator:
 
 
 class Person:
-    """Somebody who uses the API: a bearer token and the two streams."""
+    """Somebody who uses the API with a browser and a mail box."""
 
     def __init__(self, session: aiohttp.ClientSession, addresses: Addresses) -> None:
         self._session = session
+        self._browser = Browser(session)
         self.addresses = addresses
+        self.email = f"player-{secrets.token_hex(4)}@example.com"
+        self.password = secrets.token_urlsafe(18)
         self.token: str | None = None
 
     async def call(self, method: str, path: str, *, expect: int, body: Any = None, **headers: str) -> Any:
@@ -90,13 +94,62 @@ class Person:
                 raise NotAsItShouldBe(f"{method} {path} answered {response.status} instead of {expect}: {text[:500]}")
             return json.loads(text) if text else None
 
-    async def sandbox(self, method: str, path: str) -> Any:
+    async def sandbox(self, method: str, path: str, body: Any = None) -> Any:
         """Call the sandbox's control API."""
-        async with self._session.request(method, f"{self.addresses.sandbox}{path}") as response:
+        async with self._session.request(method, f"{self.addresses.sandbox}{path}", json=body) as response:
             if response.status >= 300:
                 raise NotAsItShouldBe(f"sandbox {method} {path} answered {response.status}")
             document = await response.json()
             return document.get("items", document)
+
+    async def sign_up(self) -> str:
+        """Begin a sign-up; return its id."""
+        body = {"email": self.email, "password": self.password, "display_name": "Demo player"}
+        begun = await self.call("POST", "/v1/identity/sign-ups", expect=202, body=body)
+        return str(begun["sign_up_id"])
+
+    async def verify_email(self, sign_up_id: str) -> tuple[str, str]:
+        """Find the code in the inbox and send it; return the code and the user's id."""
+
+        async def mails() -> Any:
+            return await self.sandbox("GET", f"/_sandbox/inbox?to={self.email}")
+
+        mail = (await until("the mail", mails))[0]
+        code = re.findall(r"\b[0-9]{6}\b", mail["text"])[0]
+        path = f"/v1/identity/sign-ups/{sign_up_id}/verification"
+        verified = await self.call("POST", path, expect=201, body={"code": code})
+        return code, verified["user"]["user_id"]
+
+    async def sign_in(self) -> str:
+        """Get a token; return the session's id."""
+        self.token = None
+        credentials = {"email": self.email, "password": self.password}
+        signed_in = await self.call("POST", "/v1/identity/sessions", expect=201, body=credentials)
+        self.token = signed_in["access_token"]
+        return str(signed_in["session_id"])
+
+    async def start_deposit(self, key: str) -> dict[str, Any]:
+        """Start a deposit of AMOUNT under an idempotency key."""
+        body = {"amount": {"amount": AMOUNT, "currency": "INR"}}
+        started: dict[str, Any] = await self.call(
+            "POST", "/v1/payments/deposits", expect=201, body=body, **{"Idempotency-Key": key}
+        )
+        return started
+
+    async def pay(self, deposit: dict[str, Any]) -> str:
+        """Go through our page, the gateway's and back; return the address of the gateway's page."""
+        hosted = await self._browser.submit(await self._browser.open(deposit["checkout_url"]))
+        expect(AMOUNT in hosted.text, "the hosted page does not show the amount")
+        returning = await self._browser.submit(hosted, action="pay")
+        result = await self._browser.submit(returning)
+        expect(result.status == 200 and deposit["deposit_id"] in result.text, f"the return ended at {result.url}")
+        return hosted.url
+
+    async def money(self) -> dict[str, Any]:
+        """Balance and entries of the wallet."""
+        balance = await self.call("GET", "/v1/wallet/balance", expect=200)
+        entries = await self.call("GET", "/v1/wallet/entries", expect=200)
+        return {"balance": balance, "entries": entries["items"]}
 
 
 async def until(what: str, look: Callable[[], Awaitable[Any]]) -> Any:
@@ -121,60 +174,38 @@ async def play(addresses: Addresses, narrator: Narrator) -> None:
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession())
         person = Person(session, addresses)
-        await _sign_up(person, narrator)
+        await _join(person, narrator)
         async with narrator.telling("open an SSE and a WebSocket stream") as notes:
             sse = await stack.enter_async_context(_sse(session, person))
             websocket = await stack.enter_async_context(_websocket(session, person))
             await until("both streams", lambda: _both(sse.opened, websocket.opened))
             notes.append(f"channels {' '.join(sorted(websocket.channels))}")
-        deposit_id = await _deposit(person, Browser(session), narrator)
+        deposit_id = await _deposit(person, narrator)
         await _see_events(narrator, sse, websocket, deposit_id)
         before, payment_id = await _see_money(person, narrator, deposit_id)
         await _replay(person, narrator, before, payment_id)
     narrator.write(f"\nEverything is as it should be, after {time.monotonic() - narrator.began:.1f} s.\n")
 
 
-async def _sign_up(person: Person, narrator: Narrator) -> None:
-    email = f"player-{secrets.token_hex(4)}@example.com"
-    password = secrets.token_urlsafe(18)
+async def _join(person: Person, narrator: Narrator) -> None:
     async with narrator.telling("sign up") as notes:
-        body = {"email": email, "password": password, "display_name": "Demo player"}
-        sign_up = await person.call("POST", "/v1/identity/sign-ups", expect=202, body=body)
-        notes += [sign_up["sign_up_id"], email]
+        sign_up_id = await person.sign_up()
+        notes += [sign_up_id, person.email]
     async with narrator.telling("find the code in the inbox, verify the e-mail") as notes:
-        mail = (await until("the mail", lambda: _mails(person, email)))[0]
-        code = next(
-            word.strip(".:")
-            for word in mail["text"].split()
-            if word.strip(".:").isdigit() and len(word.strip(".:")) == 6
-        )
-        path = f"/v1/identity/sign-ups/{sign_up['sign_up_id']}/verification"
-        user = await person.call("POST", path, expect=201, body={"code": code})
-        notes += [f"code {code}", user["user"]["user_id"]]
+        code, user_id = await person.verify_email(sign_up_id)
+        notes += [f"code {code}", user_id]
     async with narrator.telling("sign in") as notes:
-        credentials = {"email": email, "password": password}
-        signed_in = await person.call("POST", "/v1/identity/sessions", expect=201, body=credentials)
-        person.token = signed_in["access_token"]
-        notes.append(signed_in["session_id"])
+        notes.append(await person.sign_in())
 
 
-async def _deposit(person: Person, browser: Browser, narrator: Narrator) -> str:
+async def _deposit(person: Person, narrator: Narrator) -> str:
     async with narrator.telling(f"start a deposit of ₹{AMOUNT}") as notes:
         key = secrets.token_urlsafe(24)
-        body = {"amount": {"amount": AMOUNT, "currency": "INR"}}
-        path = "/v1/payments/deposits"
-        deposit = await person.call("POST", path, expect=201, body=body, **{"Idempotency-Key": key})
-        again = await person.call("POST", path, expect=201, body=body, **{"Idempotency-Key": key})
-        expect(again == deposit, "the same key did not get the same answer")
+        deposit = await person.start_deposit(key)
+        expect(await person.start_deposit(key) == deposit, "the same key did not get the same answer")
         notes += [deposit["deposit_id"], deposit["gateway_order_id"]]
     async with narrator.telling("pay on the hosted checkout page") as notes:
-        page = await browser.open(deposit["checkout_url"])
-        hosted = await browser.submit(page)
-        expect(AMOUNT in hosted.text, "the hosted page does not show the amount")
-        returning = await browser.submit(hosted, action="pay")
-        result = await browser.submit(returning)
-        expect(result.status == 200 and deposit["deposit_id"] in result.text, f"the return ended at {result.url}")
-        notes.append(hosted.url)
+        notes.append(await person.pay(deposit))
     return str(deposit["deposit_id"])
 
 
@@ -190,7 +221,7 @@ async def _see_events(narrator: Narrator, sse: Stream, websocket: Stream, deposi
 
 async def _see_money(person: Person, narrator: Narrator, deposit_id: str) -> tuple[dict[str, Any], str]:
     async with narrator.telling("balance and ledger entries") as notes:
-        state = await _money(person)
+        state = await person.money()
         available = state["balance"]["available"]["amount"]
         expect(Decimal(available) == Decimal(AMOUNT), f"the balance is {available}")
         expect([entry["reference"] for entry in state["entries"]] == [deposit_id], "the entries differ")
@@ -220,18 +251,8 @@ async def _replay(person: Person, narrator: Narrator, before: dict[str, Any], pa
 
         repeats = await until("the second delivery", repeated)
         expect(all(delivery["status"] == 200 for delivery in repeats), "a repeat was not answered 200")
-        expect(await _money(person) == before, "the wallet changed")
+        expect(await person.money() == before, "the wallet changed")
         notes += [event_id, f"{len(repeats)} deliveries", f"₹{before['balance']['available']['amount']}"]
-
-
-async def _money(person: Person) -> dict[str, Any]:
-    balance = await person.call("GET", "/v1/wallet/balance", expect=200)
-    entries = await person.call("GET", "/v1/wallet/entries", expect=200)
-    return {"balance": balance, "entries": entries["items"]}
-
-
-async def _mails(person: Person, email: str) -> Any:
-    return await person.sandbox("GET", f"/_sandbox/inbox?to={email}")
 
 
 async def _both(first: bool, second: bool) -> bool:

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 # A supervisor that wants to know when a role is up passes the descriptor of a pipe here.
 READY_FD = "MATCHDAY_READY_FD"
 SHUTDOWN_TIMEOUT_S = 10.0
+EXIT_TIMEOUT_S = 18.0
 MAX_TASKS = 20
 
 Role = Callable[[Config], Awaitable[None]]
@@ -105,8 +106,14 @@ ROLES: dict[str, Role] = {
 async def _until_stopped(role: str, config: Config) -> None:
     task = asyncio.ensure_future(ROLES[role](config))
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        task.cancel()
+        # Whatever hangs on the way out must not outlive the supervisor's patience.
+        loop.call_later(EXIT_TIMEOUT_S, os._exit, 1)
+
     for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, task.cancel)
+        loop.add_signal_handler(signum, stop)
     try:
         await task
     except asyncio.CancelledError:

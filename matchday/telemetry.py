@@ -11,9 +11,9 @@ from typing import Literal
 # An allow-list: a field nobody thought about cannot carry a secret or a name out.
 # fmt: off
 FIELDS = frozenset({
-    "attempt", "attempts", "code", "count", "duration_ms", "email_id", "fault", "gateway", "group", "inbox_id", "method",
-    "operation", "operation_id", "outcome", "path", "position", "provider", "reason", "remote", "request_id", "role",
-    "route", "session_id", "shard", "status", "task", "task_id", "trace_id",
+    "attempt", "attempts", "code", "count", "duration_ms", "email_id", "fault", "gateway", "group", "inbox_id",
+    "method", "operation", "operation_id", "outcome", "path", "position", "provider", "reason", "remote", "request_id",
+    "role", "route", "session_id", "shard", "status", "task", "task_id", "trace_id",
 })
 # fmt: on
 _NOISY = ("aiohttp.access", "asyncio", "connexion", "databases", "taskiq", "yoyo")

@@ -47,7 +47,7 @@ from streams.relay import Relay
 CONTRACTS = Path(__file__).resolve().parent.parent / "contracts"
 SLICES = ("identity", "wallet", "payments", "webhooks", "realtime")
 USER_SCOPES = ("payments:read", "payments:write", "profile:read", "realtime:read", "wallet:read")
-PASSWORD_QUEUE = 50
+PASSWORD_QUEUE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +205,8 @@ def _realtime(
     async def authenticate(token: str) -> Principal:
         return await tokens.check(token, ("realtime:read",))
 
-    def revoked_among(sessions: frozenset[str]) -> list[str]:
-        return [session for session in sessions if revocations.look_up(session)]
+    async def revoked_among(sessions: frozenset[str]) -> list[str]:
+        return [session for session in sessions if await revocations.is_revoked(session)]
 
     return Realtime(
         opened.db, opened.redis, cursor_secrets=config.cursor_secrets, authenticate=authenticate,

@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import asyncpg
-import databases
+import databases.core
 
 from contracts.errors import StorageBusy
 from storage.faults import Retryable, translate
 
 TRANSACTION_TRIES = 3
+# What a connection raises when its server is gone.
+LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresError)
 
 T = TypeVar("T")
 
@@ -74,12 +76,17 @@ class Database:
             raise StorageBusy from None
         except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError):
             raise StorageBusy from None
+        raw = held.raw_connection
         try:
-            yield Connection(held.raw_connection)
+            yield Connection(raw)
         except asyncpg.PostgresError as fault:
             raise translate(fault) from fault
+        except (asyncpg.InterfaceError, ConnectionError) as fault:
+            if _is_gone(raw):
+                raise StorageBusy from fault
+            raise
         finally:
-            await held.__aexit__()
+            await self._release(held)
 
     @asynccontextmanager
     async def transaction(self, **options: Any) -> AsyncIterator[Connection]:
@@ -93,7 +100,9 @@ class Database:
             try:
                 yield conn
             except BaseException:
-                await self._guarded(transaction.rollback)
+                # A server that is gone has rolled back by itself, and must not hide why the block ended.
+                with suppress(*LOST):
+                    await self._guarded(transaction.rollback)
                 raise
             await self._guarded(transaction.commit)
 
@@ -104,8 +113,16 @@ class Database:
         try:
             await step()
         except BaseException:
-            await held.__aexit__()
+            await self._release(held)
             raise
+
+    async def _release(self, held: databases.core.Connection) -> None:
+        try:
+            await held.__aexit__()
+        except LOST:
+            # The server went away. `databases` 0.9 would keep the dead connection as the task's own, and every later
+            # block of a long-lived task would fail on it.
+            self._database._connection = None
 
     async def retrying(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run a whole use case in a transaction, again when PostgreSQL asks for it (40001, 40P01), three times
@@ -118,6 +135,13 @@ class Database:
                 if attempt == TRANSACTION_TRIES:
                     raise StorageBusy from None
         raise AssertionError("unreachable")
+
+
+def _is_gone(raw: asyncpg.Connection) -> bool:
+    try:
+        return bool(raw.is_closed())
+    except asyncpg.InterfaceError:  # the pool took a dead one back by itself
+        return True
 
 
 async def _init_connection(raw: asyncpg.Connection) -> None:

@@ -50,6 +50,11 @@ class Revocations:
             return True
         return False if time.monotonic() - self._seen_at <= self._stale_s else None
 
+    async def is_revoked(self, session_id: str) -> bool:
+        """Tell whether a session was revoked, from memory if that is fresh. Raises StorageBusy."""
+        known = self.look_up(session_id)
+        return await self.ask(session_id) if known is None else known
+
     async def ask(self, session_id: str) -> bool:
         """Tell whether a session was revoked, or is no more, from the database. Raises StorageBusy."""
         async with self._db.connection() as conn:

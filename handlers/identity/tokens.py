@@ -115,10 +115,7 @@ class AccessTokens:
         principal = self._read(credential)
         if principal.expires_at <= datetime.now(UTC):
             raise TokenExpired
-        revoked = self._revocations.look_up(principal.session_id)
-        if revoked is None:
-            revoked = await self._revocations.ask(principal.session_id)
-        if revoked:
+        if await self._revocations.is_revoked(principal.session_id):
             raise SessionEnded
         if not principal.scopes.issuperset(required_scopes):
             raise ScopeMissing(extra={"scopes": list(required_scopes)})

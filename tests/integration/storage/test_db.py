@@ -28,6 +28,38 @@ async def test_a_commit_that_is_refused_gives_its_connection_back(database_dsn: 
         await asyncio.wait_for(database.disconnect(), 5)
 
 
+@pytest.mark.parametrize("inside", ["connection", "transaction"])
+async def test_a_task_that_lost_its_server_can_go_on(database_dsn: str, inside: str) -> None:
+    database = Database(database_dsn, pool_max=2)
+    await database.connect()
+    try:
+        for _ in range(3):
+            with pytest.raises(StorageBusy):
+                async with getattr(database, inside)() as conn:
+                    pid = conn.raw.get_server_pid()
+                    await asyncio.create_task(_terminate(database, pid))
+                    await conn.raw.fetchval("SELECT 1")
+        assert await _use(database) == 1
+    finally:
+        await asyncio.wait_for(database.disconnect(), 5)
+
+
+async def test_a_lost_server_does_not_swallow_a_cancellation(database: Database) -> None:
+    inside = asyncio.Event()
+
+    async def hold() -> None:
+        async with database.transaction() as conn:
+            await asyncio.create_task(_terminate(database, conn.raw.get_server_pid()))
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(hold())
+    await inside.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_no_free_connection_is_503_in_time(database_dsn: str) -> None:
     database = Database(database_dsn, pool_max=1, acquire_timeout_s=0.1)
     await database.connect()
@@ -101,3 +133,8 @@ async def test_values_keep_their_types(database: Database) -> None:
 async def _use(database: Database) -> int:
     async with database.connection() as conn:
         return int(await conn.raw.fetchval("SELECT 1"))
+
+
+async def _terminate(database: Database, pid: int) -> None:
+    async with database.connection() as conn:
+        await conn.raw.execute("SELECT pg_terminate_backend($1, 5000)", pid)

@@ -113,7 +113,12 @@ class SchemaSet:
             "required": [name],
             "properties": {name: {"enum": sorted(values)}},
             "allOf": [
-                {"anyOf": [{"not": {"properties": {name: {"enum": [value]}}}}, {"$ref": self._uri + reference}]}
+                {
+                    "anyOf": [
+                        {"not": {"required": [name], "properties": {name: {"enum": [value]}}}},
+                        {"$ref": self._uri + reference},
+                    ]
+                }
                 for value, reference in values.items()
             ],
         }

@@ -56,14 +56,14 @@ class Queries:
     """The queries of one file as attributes; iterating gives them all, for the check against the schema."""
 
     def __init__(self, origin: str, queries: dict[str, Query]) -> None:
-        self._origin = origin
+        self.origin = origin
         self._queries = queries
 
     def __getattr__(self, name: str) -> Query:
         try:
             return self._queries[name]
         except KeyError:
-            raise AttributeError(f"{self._origin} has no query {name}") from None
+            raise AttributeError(f"{self.origin} has no query {name}") from None
 
     def __iter__(self) -> Iterator[Query]:
         return iter(self._queries.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from contracts.runtime.formats import PATTERNS, TYPEID, TYPEID_PREFIX, typeid_pattern
 from contracts.runtime.loading import METHODS, Contract
 from contracts.runtime.options import RuntimeOptions
 
@@ -48,7 +49,17 @@ def _public(node: Any, *, names: bool) -> Any:
             result[key] = child
         else:
             result[key] = _public(child, names=not names and key in _NAME_MAPS)
+    if not names and (pattern := _pattern(node)) is not None:
+        result.setdefault("pattern", pattern)
     return result
+
+
+def _pattern(node: Mapping[str, Any]) -> str | None:
+    """The pattern of a format of our own, which no client can know by its name."""
+    name = node.get("format")
+    if name == TYPEID and TYPEID_PREFIX in node:
+        return typeid_pattern(node[TYPEID_PREFIX])
+    return PATTERNS["decimal"] if name == "decimal" else None
 
 
 def shared_prefix(contracts: Sequence[Contract]) -> str:

@@ -14,9 +14,11 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from uuid import UUID
 
+from contracts.errors import StorageBusy
 from storage.db import Database
 from storage.redis import Redis
 from streams import log
@@ -44,10 +46,9 @@ class Hub:
         self._look = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._cursor_cache = (-1, "")
         self.connections: set[Connection] = set()
-        self.epoch = UUID(int=0)
-        self.position = 0
+        self._cursor_cache = (-1, "")
+        self._stand_at(Head(UUID(int=0), 0))
 
     async def start(self) -> None:
         """Stand at the end of the log and begin to follow it. Raises StorageBusy when it cannot be read."""
@@ -72,12 +73,8 @@ class Hub:
             self._cursor_cache = (self.position, self.cursor_at(self.position))
         return self._cursor_cache[1]
 
-    def cursor_at(self, position: int) -> str:
-        """The cursor of a position in this lifetime of the log."""
-        return self._cursors.encode(Cursor(self.epoch, {SHARD: position}))
-
     def delivery(self, entry: LogEntry) -> Delivery:
-        """A log entry with the encodings that it has in this process."""
+        """A log entry with the encodings that it has in this process and in this lifetime of the log."""
         return Delivery(entry, source=self._options.source, cursor_at=self.cursor_at)
 
     def add(self, connection: Connection, channels: Iterable[str]) -> None:
@@ -116,7 +113,7 @@ class Hub:
         return [delivery for delivery in self._ring if delivery.position > after]
 
     async def refresh(self) -> None:
-        """Return after one whole look at the log that began after this call."""
+        """Return after one whole look at the log that began after this call. Raises StorageBusy when that fails."""
         done = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
         self._look.set()
@@ -130,17 +127,24 @@ class Hub:
         while True:
             self._look.clear()
             waiting, self._waiting = self._waiting, []
-            try:
-                while not await self._read_page():
-                    pass
-            except Exception as fault:
-                # The log cannot be read now. Streams stay open: they are late, they lose nothing.
-                logger.warning("hub.log_unreadable", extra={"fault": type(fault).__name__})
-                self._look.clear()
+            fault = await self._catch_up()
             for done in waiting:
-                if not done.done():
+                if not done.done() and fault is None:
                     done.set_result(None)
+                elif not done.done():
+                    done.set_exception(StorageBusy())
             await self._pause()
+
+    async def _catch_up(self) -> Exception | None:
+        try:
+            while not await self._read_page():
+                pass
+        except Exception as fault:
+            # The log cannot be read now. Streams stay open: they are late, they lose nothing.
+            logger.warning("hub.log_unreadable", extra={"fault": type(fault).__name__})
+            self._look.clear()  # whatever woke us: not again before the timer
+            return fault
+        return None
 
     async def _pause(self) -> None:
         try:
@@ -179,5 +183,10 @@ class Hub:
 
     def _stand_at(self, head: Head) -> None:
         self.epoch, self.position = head.epoch, head.position
+        # bound to the epoch: what was read in one lifetime is never sealed with the next
+        self.cursor_at: Callable[[int], str] = partial(self._seal, head.epoch)
         self._ring.clear()
         self._cursor_cache = (-1, "")
+
+    def _seal(self, epoch: UUID, position: int) -> str:
+        return self._cursors.encode(Cursor(epoch, {SHARD: position}))

@@ -60,7 +60,8 @@ class Sessions:
     ) -> AsyncIterator[Opened]:
         """A stream for the length of the block, registered before its backlog is read.
 
-        Raises NotAuthenticated for a revoked session, StorageBusy when the backlog cannot be read.
+        Raises NotAuthenticated for a revoked session, StorageBusy when the backlog cannot be read, Unavailable when
+        the ground moved while it was.
         """
         await self.admission.refuse_revoked(principal)
         grant = await self.admission.grant(principal, wanted)
@@ -68,6 +69,8 @@ class Sessions:
         self.hub.add(connection, grant.channels)
         try:
             resumption = await self._resumer.resume(connection, cursor)
+            if connection.ended.done() and connection.ended.result().close is Close.INSUFFICIENT_STATE:
+                raise Unavailable("The log was replaced meanwhile; connect again.")
             body = {
                 "cursor": self.hub.cursor_at(resumption.position),
                 **resumption.json(),

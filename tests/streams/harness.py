@@ -96,6 +96,8 @@ class People:
     tokens: dict[str, Principal] = field(default_factory=dict)
     readable: dict[str, set[str]] = field(default_factory=dict)
     revoked: set[str] = field(default_factory=set)
+    fault: Exception | None = None  # what every question is answered with, when set
+    asked_in_vain: int = 0
 
     def sign_in(self, *channels: str, user: str | None = None, lives_s: float = 900.0) -> tuple[str, Principal]:
         user = user or user_id()
@@ -114,17 +116,26 @@ class People:
     def channels_for(self, principal: Any) -> frozenset[str]:
         return frozenset(self.readable[principal.user_id])
 
+    def _answer_or_fail(self) -> None:
+        if self.fault is not None:
+            self.asked_in_vain += 1
+            raise self.fault
+
     async def may_read(self, principal: Any, channel: str) -> bool:
+        self._answer_or_fail()
         return channel in self.readable[principal.user_id]
 
     async def revoked_among(self, session_ids: frozenset[str]) -> Collection[str]:
+        self._answer_or_fail()
         return session_ids & self.revoked
 
 
 class Node:
     """A web process: Realtime behind an HTTP server, and every message it sent held to the contract."""
 
-    def __init__(self, database: Database, redis: Redis, people: People, options: StreamOptions) -> None:
+    def __init__(
+        self, database: Database, redis: Redis, people: People, options: StreamOptions, **server: Any
+    ) -> None:
         self.people = people
         self.violations: list[str] = []
         self.sent: set[str] = set()
@@ -137,7 +148,7 @@ class Node:
         app.router.add_get("/ws", self.realtime.websocket_handler)
         app.router.add_get("/sse", self._sse)
         app.on_shutdown.append(self._stop)
-        self.server = TestServer(app)
+        self.server = TestServer(app, **server)
         self.session = ClientSession()
 
     async def start(self) -> None:
@@ -314,10 +325,10 @@ async def relaying(database: Database, redis: Redis, options: StreamOptions = FA
 
 @asynccontextmanager
 async def serving(
-    database: Database, redis: Redis, people: People, options: StreamOptions = FAST
+    database: Database, redis: Redis, people: People, options: StreamOptions = FAST, **server: Any
 ) -> AsyncIterator[Node]:
     """A node for the length of the block; at the end, all it sent must have been in the contract."""
-    node = Node(database, redis, people, options)
+    node = Node(database, redis, people, options, **server)
     await node.start()
     try:
         yield node

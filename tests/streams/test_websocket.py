@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from aiohttp import WSServerHandshakeError
 from redis.asyncio import Redis
 
+from contracts.errors import StorageBusy
 from storage.db import Database
 from streams.relay import Relay
 from tests.streams.harness import FAST, Node, People, WsClient, emit, reached, serving, signed_up
@@ -178,19 +178,26 @@ async def test_one_who_talks_too_much_is_shown_out(database: Database, redis: Re
         assert (client.code, client.messages[-1]["code"]) == (4029, "realtime.too_many_messages")
 
 
-async def test_a_fault_of_the_server_while_subscribing_is_told_and_ends_the_stream(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_fault_of_the_server_while_subscribing_ends_the_stream(node: Node) -> None:
     token, _ = node.people.sign_in()
-
-    async def broken(principal: Any, channel: str) -> bool:
-        raise LookupError(channel)
-
     client = await WsClient.open(node, token)
-    monkeypatch.setattr(node.realtime._sessions.admission, "_may_read", broken)
+    node.people.fault = LookupError("a bug")
     await client.socket.send_json({"op": "subscribe", "channels": ["payment:a"]})
     await client.ended()
     assert client.code == 1011
+
+
+async def test_a_refusal_while_subscribing_is_told_and_the_stream_goes_on(node: Node) -> None:
+    token, _ = node.people.sign_in("payment:a")
+    client = await WsClient.open(node, token)
+    node.people.fault = StorageBusy()
+    await client.socket.send_json({"op": "subscribe", "channels": ["payment:a"]})
+    await reached(lambda: client.of("error"))
+    assert client.messages[-1]["code"] == "storage.busy"
+    node.people.fault = None
+    await client.socket.send_json({"op": "subscribe", "channels": ["payment:a"]})
+    await reached(lambda: client.of("subscribed"))
+    await client.close()
 
 
 async def test_a_ticket_in_the_query_opens_the_stream_at_once_and_once(
@@ -254,22 +261,13 @@ async def test_a_revoked_session_is_shown_out_within_two_seconds(
         await stays.close()
 
 
-async def test_revocation_that_cannot_be_asked_ends_no_stream_and_is_asked_again(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_revocation_that_cannot_be_asked_ends_no_stream_and_is_asked_again(node: Node) -> None:
     token, me = node.people.sign_in()
     client = await WsClient.open(node, token)
-    asked = 0
-
-    async def away(session_ids: frozenset[str]) -> frozenset[str]:
-        nonlocal asked
-        asked += 1
-        raise OSError
-
-    monkeypatch.setattr(node.realtime._sessions.admission, "_revoked_among", away)
-    await reached(lambda: asked >= 2)
+    node.people.fault = OSError("away")
+    await reached(lambda: node.people.asked_in_vain >= 2)
     assert not client.reader.done()
-    monkeypatch.undo()
+    node.people.fault = None
     node.people.revoked.add(me.session_id)
     await client.ended()
     assert client.code == 4401

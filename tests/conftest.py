@@ -6,7 +6,9 @@ One server of each kind for the whole run; one template database with every migr
 from __future__ import annotations
 
 import secrets
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -21,20 +23,35 @@ from storage.migrations import migrate
 TEMPLATE = "matchday_template"
 
 
+@contextmanager
+def server_folder() -> Iterator[Path]:
+    """A folder that the user whom PostgreSQL runs as can enter; pytest keeps its own closed to others."""
+    with tempfile.TemporaryDirectory(prefix="matchday-test-") as folder:
+        path = Path(folder)
+        path.chmod(0o711)
+        yield path
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder for a stack of this test's own."""
+    with server_folder() as folder:
+        yield folder / "home"
+
+
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+def postgres() -> Iterator[EmbeddedPostgres]:
     """A server without durability (a test's data never outlives it), holding the migrated template."""
-    server = EmbeddedPostgres(
-        _readable(tmp_path_factory.mktemp("postgres")) / "data",
-        settings={"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"},
-    )
-    server.start()
-    try:
-        _admin(server, f"CREATE DATABASE {TEMPLATE}")
-        migrate(server.dsn(TEMPLATE))
-        yield server
-    finally:
-        server.stop()
+    fast = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+    with server_folder() as folder:
+        server = EmbeddedPostgres(folder / "data", settings=fast)
+        server.start()
+        try:
+            _admin(server, f"CREATE DATABASE {TEMPLATE}")
+            migrate(server.dsn(TEMPLATE))
+            yield server
+        finally:
+            server.stop()
 
 
 @pytest.fixture
@@ -82,11 +99,3 @@ async def redis(valkey: EmbeddedValkey) -> AsyncIterator[Redis]:
 def _admin(server: EmbeddedPostgres, statement: str) -> None:
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(statement)
-
-
-def _readable(path: Path) -> Path:
-    """As root the server runs as another user, who must be able to come this far."""
-    for folder in (path, *path.parents):
-        if folder.stat().st_mode & 0o011 == 0 and folder.owner() == "root":
-            folder.chmod(folder.stat().st_mode | 0o011)
-    return path

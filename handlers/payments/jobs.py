@@ -34,24 +34,28 @@ class Jobs:
         delivery = await inbox.claim(self._db, inbox_id)
         if delivery is None:
             return None
-        gateway = self._gateways[delivery.vendor]
         try:
+            gateway = self._gateways[delivery.vendor]
             payment = await gateway.fetch_payment(_payment_id(gateway, delivery))
+            return await self._deposits.settle(delivery.id, gateway=delivery.vendor, payment=payment)
         except ProviderError as fault:
             logger.warning("payments.fetch_failed", extra={"inbox_id": delivery.id, "reason": fault.reason})
-            if await inbox.retry_later(self._db, delivery, outcome=type(fault).__name__) == "dead":
-                logger.error("payments.delivery_dead", extra={"inbox_id": delivery.id, "gateway": delivery.vendor})
-            return type(fault).__name__
-        return await self._deposits.settle(delivery.id, gateway=delivery.vendor, payment=payment)
+            return await self._retry(delivery, fault)
+        except Exception as fault:  # a bug must not be tried for ever, nor be lost
+            logger.exception("payments.delivery_failed", extra={"inbox_id": delivery.id})
+            return await self._retry(delivery, fault)
+
+    async def _retry(self, delivery: Delivery, fault: Exception) -> str:
+        outcome = type(fault).__name__
+        if await inbox.retry_later(self._db, delivery, outcome=outcome) == "dead":
+            logger.error("payments.delivery_dead", extra={"inbox_id": delivery.id, "gateway": delivery.vendor})
+        return outcome
 
     async def process_due_deliveries(self) -> int:
         """Work off what a lost kick, a dead worker or a silent gateway left behind; return how many were tried."""
         due = await inbox.due(self._db, limit=SWEEP_LIMIT)
         for inbox_id in due:
-            try:
-                await self.process_delivery(inbox_id)
-            except Exception:  # the next delivery must not wait for this one's bug
-                logger.exception("payments.delivery_failed", extra={"inbox_id": inbox_id})
+            await self.process_delivery(inbox_id)
         return len(due)
 
     async def purge_idempotency_keys(self) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from contracts import ids
-from contracts.errors import IdempotencyMismatch
+from contracts.errors import IdempotencyMismatch, StorageBusy
 from contracts.events import Event
 from contracts.money import Money
 from handlers.payments import rules, store
@@ -72,7 +73,8 @@ class Deposits:
             return await self._started(held, deposit, checkout), False
         except Exception:
             # Whatever was done is found by the next try under this key, so that it need not wait for the lease.
-            await idempotency.release(self._db, held)
+            with suppress(StorageBusy):
+                await idempotency.release(self._db, held)
             raise
 
     async def _open(self, user_id: str, held: Claim, amount: Money) -> Deposit:

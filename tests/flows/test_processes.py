@@ -19,7 +19,6 @@ from pathlib import Path
 import aiohttp
 import psutil
 import psycopg
-import pytest
 
 from matchday.demo import Person, until
 from matchday.home import Addresses
@@ -101,14 +100,6 @@ def eventually(look: Callable[[], bool], within_s: float, otherwise: Callable[[]
     while not look():
         assert time.monotonic() < deadline, otherwise()
         time.sleep(0.05)
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_mode & 0o011 == 0 and folder.owner() == "root":
-            folder.chmod(folder.stat().st_mode | 0o011)  # as root, PostgreSQL runs as another user
-    return tmp_path / "home"
 
 
 def test_the_demo_passes_on_a_machine_with_nothing(home: Path) -> None:

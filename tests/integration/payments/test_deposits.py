@@ -216,6 +216,16 @@ async def test_a_silent_gateway_is_asked_again_and_then_given_up(world: World) -
     assert await world.wallet() == ("0.00", 0)
 
 
+async def test_a_bug_is_tried_again_and_not_for_ever(world: World) -> None:
+    deposit = await world.start()
+    inbox_id = await world.hear(replace(world.gateway.pay(deposit["gateway_order_id"]), id="pay_unheard_of"))
+    for _ in range(inbox.MAX_ATTEMPTS):
+        assert await world.jobs.process_due_deliveries() == 1
+        await let_time_pass(world)
+    assert await world.row(inbox_id) == ("dead", "KeyError")
+    assert await world.jobs.process_due_deliveries() == 0
+
+
 async def test_a_worker_that_died_leaves_its_delivery_to_the_sweep(world: World) -> None:
     payment = world.gateway.pay((await world.start())["gateway_order_id"])
     inbox_id = await world.hear(payment)

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from typing import Any, Protocol
 from streams.frames import Delivery, Framing, Transport
 from streams.options import StreamOptions
 from streams.outlet import Outlet
+
+logger = logging.getLogger(__name__)
 
 _random = random.SystemRandom()
 
@@ -117,9 +120,10 @@ class Connection:
         """Send the first message, the backlog, and what was held meanwhile; from here on, send at once."""
         self.outlet = outlet
         self.cursor_sent_at = self.position
+        missed, self._held = [*backlog, *self._held], []
+        outlet.expect(sum(len(self.framing.event(delivery)) for delivery in missed))
         self.send(op, body)
-        held, self._held = self._held, []
-        for delivery in [*backlog, *held]:
+        for delivery in missed:
             self.deliver(delivery)
 
     def send(self, op: str, body: Mapping[str, Any]) -> None:
@@ -142,6 +146,8 @@ class Connection:
     def end(self, close: Close) -> None:
         """End the stream; the first reason stays."""
         if not self.ended.done():
+            if close is Close.SLOW:
+                logger.info("streams.slow_client", extra={"transport": self.framing.transport})
             self._lifetime.cancel()
             self.ended.set_result(Ending(close, self.reconnect_after_ms() if close is Close.GOING_AWAY else None))
 

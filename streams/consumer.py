@@ -69,11 +69,14 @@ class Consumers:
                 tasks.create_task(self._run(consumer, grown[consumer.group]), name=f"consumer.{consumer.group}")
 
     async def _run(self, consumer: Consumer, grown: asyncio.Event) -> None:
+        known = False
         while True:
             grown.clear()
             try:
-                async with self._db.connection() as conn:
-                    await Q.add_consumer(conn, consumer_group=consumer.group, shard=SHARD)
+                if not known:
+                    async with self._db.connection() as conn:
+                        await Q.add_consumer(conn, consumer_group=consumer.group, shard=SHARD)
+                    known = True
                 while await self._step(consumer):
                     pass
             except Exception as fault:

@@ -26,7 +26,8 @@ Transport = Literal["websocket", "sse"]
 class Delivery:
     """An event of the log on its way to the connections of this process.
 
-    `cursor_at(position)` gives the cursor text; encodings are made when the first receiver needs them.
+    `cursor_at(position)` gives the cursor text. What is sent often is made when the first receiver needs it and kept
+    as long as the hub remembers the event.
     """
 
     def __init__(self, entry: LogEntry, *, source: str, cursor_at: Callable[[int], str]) -> None:
@@ -43,7 +44,7 @@ class Delivery:
     def cloud_event(self) -> bytes:
         return encode(cloud_event(self.entry, source=self._source, cursor=self.cursor))
 
-    @cached_property
+    @property
     def websocket_message(self) -> bytes:
         return b'{"op":"event","event":' + self.cloud_event + b"}"
 
@@ -51,7 +52,7 @@ class Delivery:
     def websocket(self) -> bytes:
         return text_frame(self.websocket_message)
 
-    @cached_property
+    @property
     def sse(self) -> bytes:
         return sse_block(self.cloud_event, event=self.entry.type, id=self.cursor)
 

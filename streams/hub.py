@@ -16,6 +16,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import islice
 from uuid import UUID
 
 from contracts.errors import StorageBusy
@@ -110,7 +111,7 @@ class Hub:
             return []
         if not self._ring or self._ring[0].position > after + 1:
             return None
-        return [delivery for delivery in self._ring if delivery.position > after]
+        return list(islice(self._ring, after + 1 - self._ring[0].position, None))
 
     async def refresh(self) -> None:
         """Return after one whole look at the log that began after this call. Raises StorageBusy when that fails."""
@@ -172,7 +173,12 @@ class Hub:
         for channel in delivery.entry.channels:
             receivers |= self._by_channel.get(channel, set())
         for connection in receivers:
-            connection.deliver(delivery)
+            try:
+                connection.deliver(delivery)
+            except Exception:
+                # one connection's fault must not become a hole in another's stream
+                logger.exception("hub.delivery_failed")
+                connection.end(Close.INTERNAL)
 
     def _restart(self, head: Head) -> None:
         """The log is not the one we followed: begin anew at its end and have every client do so too."""

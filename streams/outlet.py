@@ -4,7 +4,8 @@
          └─▶ queue ──▶ flusher ──▶ transport      once it does not; a task that lives as long as the queue
 
 A client that falls `queue_bytes` behind, or takes nothing for `write_deadline_s`, is given up: `close()` of a
-transport waits for the unsent bytes, so only `abort()` frees the memory of a client that reads no more.
+transport waits for the unsent bytes, so only `abort()` frees the memory of a client that reads no more. What it
+missed before it came (`expect`) is not held against it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ JOIN_BYTES = 64 * KIB
 class Outlet:
     """The writing side of one connection. `on_slow` is called once, when the client is given up."""
 
-    __slots__ = ("_flusher", "_on_slow", "_options", "_protocol", "_queue", "_transport", "_writer", "open", "queued")
+    __slots__ = (
+        "_flusher", "_limit", "_on_slow", "_options", "_protocol", "_queue", "_transport", "_writer", "open", "queued",
+    )  # fmt: skip
 
     def __init__(
         self, protocol: RequestHandler, writer: AbstractStreamWriter, options: StreamOptions,
@@ -35,6 +38,7 @@ class Outlet:
         self._writer = writer
         self._options = options
         self._on_slow = on_slow
+        self._limit = options.queue_bytes
         self._queue: deque[bytes] = deque()
         self._flusher: asyncio.Task[None] | None = None
         self.queued = 0
@@ -54,10 +58,14 @@ class Outlet:
             return
         self._queue.append(block)
         self.queued += len(block)
-        if self.queued > self._options.queue_bytes:
+        if self.queued > self._limit:
             self._give_up()
         elif self._flusher is None:
             self._flusher = asyncio.create_task(self._flush(), name="streams.flush")
+
+    def expect(self, backlog_bytes: int) -> None:
+        """Allow for a backlog on top of the limit, until the queue has once been empty."""
+        self._limit = self._options.queue_bytes + backlog_bytes
 
     async def drained(self) -> bool:
         """Wait until everything is on its way, `close_grace_s` at the most; False when it is not."""
@@ -95,6 +103,7 @@ class Outlet:
                 if self._transport is None or self._transport.is_closing():
                     return
                 self._transport.write(b"".join(self._take()))
+            self._limit = self._options.queue_bytes
         except TimeoutError:
             self._give_up()
         except ConnectionError:

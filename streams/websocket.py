@@ -39,6 +39,12 @@ class Refused(Exception):
         self.error = error
 
 
+class UpgradeRequired(Problem):
+    """A plain request for the WebSocket."""
+
+    status, code, title = 426, "realtime.upgrade_required", "An upgrade to WebSocket is required"
+
+
 class WebSockets:
     """The handler of a WebSocket."""
 
@@ -48,7 +54,7 @@ class WebSockets:
         self._contract = contract
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        """Upgrade, let in, serve. Raises Forbidden for a foreign Origin, Unavailable while draining."""
+        """Upgrade, let in, serve. Raises Forbidden (foreign Origin), UpgradeRequired, InvalidParameter, Unavailable."""
         self._sessions.refuse_while_draining()
         origin = request.headers.get("Origin")
         if origin is not None and origin not in self._options.allowed_origins:
@@ -58,6 +64,8 @@ class WebSockets:
             compress=False, max_msg_size=self._options.max_message_bytes, writer_limit=WRITER_LIMIT,
             heartbeat=self._options.ping_s, timeout=self._options.close_grace_s,
         )  # fmt: skip
+        if not socket.can_prepare(request):
+            raise UpgradeRequired("Connect with an upgrade (RFC 6455).", headers={"Upgrade": "websocket"})
         writer = await socket.prepare(request)
         transport = request.transport
         if transport is None:
@@ -86,6 +94,9 @@ class WebSockets:
             await self._refuse(socket, refused)
         except Problem as problem:
             await self._refuse(socket, Refused(_close_for(problem), _error(problem)))
+        except Exception:
+            logger.exception("streams.open_failed")
+            await self._refuse(socket, Refused(Close.INTERNAL))
 
     async def _connect(self, socket: web.WebSocketResponse) -> tuple[Principal, list[str] | None, str | None]:
         """Wait for the first message and check the credentials in it."""

@@ -43,13 +43,15 @@ class Sleeper:
         self._socket = connection
 
     @classmethod
-    async def open(cls, node: Node, transport: str, token: str, me: Principal) -> Self:
+    async def open(
+        cls, node: Node, transport: str, token: str, me: Principal, *, cursor: str | None = None
+    ) -> Self:
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
         connection.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(connection, (node.server.host, node.server.port))
-        await loop.sock_sendall(connection, _opening(transport, token))
+        await loop.sock_sendall(connection, _opening(transport, token, cursor))
         await reached(lambda: any(c.principal == me and c.outlet for c in node.realtime._hub.connections))
         return cls(connection)
 
@@ -69,15 +71,17 @@ class Sleeper:
         self._socket.close()
 
 
-def _opening(transport: str, token: str) -> bytes:
+def _opening(transport: str, token: str, cursor: str | None) -> bytes:
     if transport == "sse":
-        return f"GET /sse HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+        head = f"GET /sse HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n"
+        return (head + (f"Last-Event-ID: {cursor}\r\n" if cursor else "") + "\r\n").encode()
     key = base64.b64encode(os.urandom(16)).decode()
     upgrade = (
         f"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
         "Sec-WebSocket-Version: 13\r\n\r\n"
     ).encode()
-    frame = bytearray(text_frame(json.dumps({"op": "connect", "token": token}).encode()))
+    connect = {"op": "connect", "token": token, **({"cursor": cursor} if cursor else {})}
+    frame = bytearray(text_frame(json.dumps(connect).encode()))
     frame[1] |= 0x80  # a client masks (RFC 6455 section 5.3); a key of zeros leaves the payload as it is
     at = 2 if frame[1] & 0x7F < 126 else 4
     return upgrade + bytes(frame[:at]) + bytes(4) + bytes(frame[at:])
@@ -197,6 +201,30 @@ async def test_a_slow_client_keeps_everything_in_order_while_it_is_within_the_li
         read = await reading
         ids = [line[6:] for line in read.split(b"\n") if line.startswith(b"data: ") and b"specversion" in line]
         assert [json.loads(data)["id"] for data in ids] == sent
+        sleeper.close()
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+async def test_a_replay_larger_than_the_queue_is_not_taken_for_slowness(
+    database: Database, redis: Redis, relay: Relay, people: People, transport: str
+) -> None:
+    """Else a client would be given up at once, come back with the same cursor, and be given up again."""
+    async with slow_node(database, redis, people, queue_bytes=16 * KIB) as node:
+        token, me = people.sign_in()
+        cursor = node.realtime.cursor
+        missed = await emit(database, *(signed_up(me.user_id) for _ in range(300)))
+        await reached(lambda: node.realtime._hub.position == 300)
+        sleeper = await Sleeper.open(node, transport, token, me, cursor=cursor)
+        connection = the_connection(node, me)
+        assert connection.outlet is not None
+        assert connection.outlet.queued > 16 * KIB
+        reading = asyncio.create_task(sleeper.rest())
+        await reached(lambda: connection.outlet is not None and connection.outlet.queued == 0)
+        connection.end(Close.GOING_AWAY)
+        read = await reading
+        assert all(event_id.encode() in read for event_id in missed)
+        # from here on the limit is that of everybody
+        assert connection.outlet._limit == 16 * KIB
         sleeper.close()
 
 

@@ -99,6 +99,12 @@ async def test_a_foreign_origin_is_refused_before_the_upgrade(
         await socket.close()
 
 
+async def test_a_plain_request_is_told_to_upgrade(node: Node) -> None:
+    async with node.session.get(node.url("/ws")) as response:
+        assert (response.status, response.headers["Upgrade"]) == (426, "websocket")
+        assert (await response.json())["code"] == "realtime.upgrade_required"
+
+
 async def test_frames_are_not_compressed_even_when_the_client_offers(node: Node) -> None:
     socket = await node.session.ws_connect(node.url("/ws"), compress=15)
     assert socket.compress == 0
@@ -185,6 +191,16 @@ async def test_a_fault_of_the_server_while_subscribing_ends_the_stream(node: Nod
     await client.socket.send_json({"op": "subscribe", "channels": ["payment:a"]})
     await client.ended()
     assert client.code == 1011
+
+
+async def test_a_fault_of_the_server_while_opening_is_told_by_its_code(node: Node) -> None:
+    token, _ = node.people.sign_in()
+    node.people.fault = LookupError("a bug")
+    client = await raw(node, json.dumps({"op": "connect", "token": token}))
+    assert (client.code, client.messages) == (1011, [])
+    node.people.fault = StorageBusy()
+    client = await raw(node, json.dumps({"op": "connect", "token": token}))
+    assert (client.code, client.messages[0]["code"]) == (4010, "storage.busy")
 
 
 async def test_a_refusal_while_subscribing_is_told_and_the_stream_goes_on(node: Node) -> None:

@@ -62,7 +62,7 @@ def test_encodings_are_made_once_and_shared() -> None:
     assert sent.websocket is sent.websocket
     assert WebSocketFraming().event(sent) is sent.websocket
     assert SseFraming(chunked=True).event(sent) is sent.sse_chunk
-    assert SseFraming(chunked=False).event(sent) is sent.sse
+    assert chunk(SseFraming(chunked=False).event(sent)) == sent.sse_chunk
 
 
 def test_a_chunk_says_its_length_in_hexadecimal() -> None:

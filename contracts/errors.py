@@ -77,12 +77,6 @@ class StorageBusy(Unavailable):
     code, title = "storage.busy", "Too busy"
 
 
-class AmountInvalid(Refused):
-    """An amount that is well-formed text and no amount that this operation takes."""
-
-    code, title = "money.amount", "Not an acceptable amount"
-
-
 class IdempotencyInProgress(Conflict):
     """The first request with this key is still running."""
 

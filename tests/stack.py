@@ -1,0 +1,158 @@
+"""The whole product in this process: API, worker, relay, scheduler, vendors' sandbox, on loopback ports of its own.
+
+It runs in a thread with an event loop of its own, so that tests and fuzzers that block can call it over HTTP. Every
+response, stream message and event is held to its contract; what breaks one is in `violations`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import redis
+import uvloop
+from aiohttp.test_utils import unused_port
+
+from contracts.events import Event
+from matchday import config, processes, wiring
+from matchday.config import Config
+from matchday.home import Home
+from storage.embedded import EmbeddedPostgres, EmbeddedValkey
+from streams import outbox
+from streams.frames import Transport
+from streams.schema import ContractBroken, MessageContract
+from tests.client import Client, reached
+from tests.conftest import TEMPLATE
+
+REDIS_DB = 7  # a database that no fixture works in
+STOP_TIMEOUT_S = 30.0
+CONTRACT = MessageContract.load()
+
+
+class Stack:
+    """One running product. `sent` names the events and messages it sent, `violations` those that no contract has."""
+
+    def __init__(self, settings: Config) -> None:
+        self.config = settings
+        self.api = settings.public_url
+        self.sandbox = f"http://{settings.host}:{settings.sandbox_port}"
+        self.violations: list[str] = []
+        self.sent: set[str] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready: Future[asyncio.Event] = Future()
+        self._thread = threading.Thread(target=self._run, name="stack", daemon=True)
+
+    def client(self, *, token: str | None = None) -> Client:
+        """A person who talks to this stack."""
+        return Client(self.api, self.sandbox, token=token)
+
+    def row(self, statement: str, *args: object) -> tuple[object, ...]:
+        """One row of the database: for counting what was written, never for writing."""
+        with psycopg.connect(self.config.database_url) as connection:
+            found = connection.execute(statement, args).fetchone()
+        assert found is not None
+        return found
+
+    def start(self) -> None:
+        """Return once everything answers."""
+        self._thread.start()
+        self._ready.result(STOP_TIMEOUT_S)
+        with self.client() as client:
+            reached(lambda: client.request("GET", "/health/ready").status_code == 200, what="a ready stack")
+
+    def stop(self) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._ready.result().set)
+        self._thread.join(STOP_TIMEOUT_S)
+        assert not self._thread.is_alive(), "the stack does not stop"
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                self._loop = runner.get_loop()
+                runner.run(self._serve())
+        except BaseException as fault:
+            if not self._ready.done():
+                self._ready.set_exception(fault)
+            else:
+                self.violations.append(f"the stack ended: {fault!r}")
+
+    async def _serve(self) -> None:
+        stopping = asyncio.Event()
+        outbox.observers.append(self._check_event)
+        others = [run for role, run in processes.ROLES.items() if role != "serve"]
+        roles = [asyncio.create_task(run(self.config)) for run in others]
+        try:
+            async with wiring.resources(self.config, role="serve") as opened:
+                api = wiring.create_web_api(
+                    self.config, opened, violations=self.violations, observe=self._check_message
+                )
+                runner = processes.api_runner(api, self.config)
+                async with processes.serving(api), processes.site(runner, self.config.host, self.config.port):
+                    self._ready.set_result(stopping)
+                    stopped = asyncio.create_task(stopping.wait())
+                    await asyncio.wait([stopped, *roles], return_when=asyncio.FIRST_COMPLETED)
+                    stopped.cancel()
+        finally:
+            outbox.observers.remove(self._check_event)
+            ended = [role for role in roles if role.done()]
+            for role in roles:
+                role.cancel()
+            await asyncio.gather(*roles, return_exceptions=True)
+            for role in ended:
+                role.result()
+
+    def _check_event(self, event: Event) -> None:
+        self.sent.add(event.type)
+        try:
+            CONTRACT.check_event(event)
+        except ContractBroken as broken:
+            self.violations.append(f"event {broken}")
+
+    def _check_message(self, transport: Transport, name: str, payload: bytes) -> None:
+        self.sent.add(f"{transport} {name}")
+        try:
+            CONTRACT.check_sent(transport, name, payload)
+        except ContractBroken as broken:
+            self.violations.append(f"{transport} {broken}")
+
+
+@contextmanager
+def running(postgres: EmbeddedPostgres, valkey: EmbeddedValkey, home: Path, **settings: str) -> Iterator[Stack]:
+    """A stack on an empty database for the length of the block; it must have kept every contract at the end."""
+    redis_url = f"{valkey.url}?db={REDIS_DB}"
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+    with _cloned(postgres) as database_url:
+        chosen = {
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "RESPONSE_VALIDATION": "strict",
+            **{key: str(unused_port()) for key in ("MATCHDAY_PORT", "SANDBOX_PORT", "SANDBOX_SMTP_PORT")},
+        }
+        home.mkdir(parents=True, exist_ok=True)
+        stack = Stack(config.read(Home(home).environment({**chosen, **settings})))
+        stack.start()
+        try:
+            yield stack
+        finally:
+            stack.stop()
+    assert not stack.violations, "\n".join(stack.violations)
+
+
+@contextmanager
+def _cloned(postgres: EmbeddedPostgres) -> Iterator[str]:
+    name = f"stack_{secrets.token_hex(6)}"
+    with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    try:
+        yield postgres.dsn(name)
+    finally:
+        with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")

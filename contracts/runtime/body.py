@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from contracts.runtime.forms import FormFault, FormReader
 from contracts.runtime.json_body import JsonFaults, parse
-from contracts.runtime.problem import Fault, MalformedRequest, Problem, TooLarge, UnsupportedMediaType
+from contracts.runtime.problem import BodyTimeout, Fault, MalformedRequest, Problem, TooLarge, UnsupportedMediaType
 
 JSON = "application/json"
 URLENCODED = "application/x-www-form-urlencoded"
@@ -27,7 +28,7 @@ class BodyReader:
     """How the body of one operation is read."""
 
     def __init__(
-        self, content: Mapping[str, Any], *, required: bool, raw: bool, limit: int, depth: int,
+        self, content: Mapping[str, Any], *, required: bool, raw: bool, limit: int, timeout_s: float, depth: int,
         resolve: Callable[[Any], Any],
     ) -> None:  # fmt: skip
         self._accepted = frozenset(name.lower() for name in content)
@@ -35,6 +36,7 @@ class BodyReader:
         self._required = required
         self._raw = raw
         self._limit = limit
+        self._timeout_s = timeout_s
         self._depth = depth
         self._form: FormReader | None = None
         if not raw and self._accepted & set(FORMS):
@@ -51,7 +53,7 @@ class BodyReader:
                 faults.append(Fault("#/body", "required", "is required"))
             return None, b""
         media_type = self._media_type(request)
-        data = await read_bytes(request, self._limit)
+        data = await read_bytes(request, self._limit, timeout_s=self._timeout_s)
         if self._raw:
             return None, data
         if not data and not self._required:
@@ -88,8 +90,12 @@ class BodyReader:
         return media_type
 
 
-async def read_bytes(request: web.Request, limit: int) -> bytes:
-    """Read a body of at most `limit` bytes; raises TooLarge as soon as the excess is known."""
+async def read_bytes(request: web.Request, limit: int, *, timeout_s: float) -> bytes:
+    """Read a body of at most `limit` bytes.
+
+    Raises TooLarge as soon as the excess is known, BodyTimeout when the body does not arrive, MalformedRequest when its
+    transfer coding is broken.
+    """
     length = request.content_length
     if length is not None and length > limit:
         raise TooLarge(f"At most {limit} bytes are accepted")
@@ -101,10 +107,13 @@ async def read_bytes(request: web.Request, limit: int) -> bytes:
             # All of it is here, and no more than was announced.
             return stream.read_nowait()
         chunks = bytearray()
-        while data := await stream.readany():
-            chunks += data
-            if len(chunks) > limit:
-                raise TooLarge(f"At most {limit} bytes are accepted")
+        async with asyncio.timeout(timeout_s):
+            while data := await stream.readany():
+                chunks += data
+                if len(chunks) > limit:
+                    raise TooLarge(f"At most {limit} bytes are accepted")
+    except TimeoutError:
+        raise BodyTimeout from None
     except (HttpProcessingError, web.RequestPayloadError):
         raise MalformedRequest("The transfer of the body is malformed") from None
     return bytes(chunks)

@@ -113,6 +113,7 @@ class OperationCompiler:
             required=bool(body.get("required", False)),
             raw=bool(operation.get("x-raw-body", False)),
             limit=int(operation.get("x-max-body-bytes", self._options.max_body_bytes)),
+            timeout_s=self._options.body_timeout_s,
             depth=self._options.json_depth,
             resolve=self._contract.resolve,
         )

@@ -16,6 +16,7 @@ from contracts.runtime.headers import REQUEST_ID, TRACEPARENT, Exchange, begin_e
 from contracts.runtime.options import RuntimeOptions
 from contracts.runtime.problem import (
     MEDIA_TYPE,
+    BodyTimeout,
     Internal,
     MalformedRequest,
     MethodNotAllowed,
@@ -35,6 +36,7 @@ _KNOWN: dict[int, type[Problem]] = {
     404: NotFound,
     405: MethodNotAllowed,
     406: NotAcceptable,
+    408: BodyTimeout,
     413: TooLarge,
     415: UnsupportedMediaType,
     500: Internal,

@@ -13,8 +13,8 @@ from contracts.runtime.problem import Fault
 from contracts.runtime.schema import pointer
 
 _BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
-_NAME = re.compile(r';\s*name="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
-_FILENAME = re.compile(r';\s*filename="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
+_NAME = re.compile(r';\s*name=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))', re.IGNORECASE)
+_FILENAME = re.compile(r';\s*filename=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))', re.IGNORECASE)
 _MAX_PARTS = 1000
 _ROOT = ("body",)
 
@@ -151,9 +151,10 @@ def _part(piece: bytes) -> tuple[str, str | None, str, bytes]:
         raise FormFault(_ROOT, "multipart", "has a part without a name")
     file_match = _FILENAME.search(disposition)
     media_type = headers.get("content-type", "text/plain").partition(";")[0].strip().lower()
-    return _unquote(name_match[1]), _unquote(file_match[1]) if file_match else None, media_type, content
+    return _unquote(name_match), _unquote(file_match) if file_match else None, media_type, content
 
 
-def _unquote(text: str) -> str:
-    """Undo what browsers escape inside a quoted form name (HTML 4.10.21.8)."""
+def _unquote(match: re.Match[str]) -> str:
+    """The quoted text or the token of a match, without what browsers escape in it (HTML 4.10.21.8)."""
+    text: str = match[2] if match[1] is None else match[1]
     return text.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")

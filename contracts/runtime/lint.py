@@ -20,6 +20,7 @@ _SCALARS = frozenset({"string", "integer", "number", "boolean"})
 # OpenAPI 3.0.3 section 4.7.12.1: parameters of these names are ignored.
 _IGNORED_HEADERS = frozenset({"accept", "content-type", "authorization"})
 _BODILESS = frozenset({"get", "head", "delete", "options", "trace"})
+_CONTROLLER = "x-openapi-router-controller"
 _RESERVED_PATH = "/openapi.json"
 
 
@@ -97,6 +98,8 @@ class _ContractLint:
             yield "needs a summary"
         if "servers" in operation:
             yield "servers of an operation are not supported"
+        if _CONTROLLER in operation:
+            yield f"{_CONTROLLER} names Python; handlers are bound by operationId alone"
         yield from self._security_faults(operation)
         yield from self._parameter_faults(path, operation)
         if "requestBody" in operation:

@@ -107,7 +107,7 @@ def load_contracts(directory: Path, names: Sequence[str]) -> list[Contract]:
         document = _read(directory / f"{name}.yaml", faults)
         if document:
             contracts.append(make_contract(name, document, shared=shared, faults=faults))
-    faults.extend(_duplicates(contracts))
+    faults.extend(_duplicates([contract for contract in contracts if contract.base_path]))
     if faults:
         raise ContractError(faults)
     return contracts

@@ -63,7 +63,11 @@ class Operation:
             body, raw, principal, scopes, current.request_id,
         )  # fmt: skip
         answer = await self.handler(call)
-        return self.responder.respond(request, answer) if isinstance(answer, Reply) else answer
+        if isinstance(answer, Reply):
+            return self.responder.respond(request, answer)
+        if self.responder.checks:
+            self.responder.check_response(answer)
+        return answer
 
     def check(self, status: int, headers: Mapping[str, str], data: bytes) -> None:
         """Compare a refusal with the documented responses, as replies are."""

@@ -13,11 +13,12 @@ RequestObserver = Callable[[str, str, str, int, float], None]
 class RuntimeOptions:
     """Settings of `create_api`.
 
-    `type_base` is the URI prefix of problem types. `max_body_bytes` is overridden per operation by
-    `x-max-body-bytes`. `cors_origins` are exact origins. `response_validation`: `strict` answers 500 on a response that
-    breaks the contract, `sampled` checks `response_sample_rate` of them and only records; both append to
-    `response_violations` (a list the caller owns) and log. `request_observer` is called once per request with method,
-    route template, operation id ("" outside the contracts), status and seconds.
+    `type_base` is the URI prefix of problem types. `max_body_bytes` is overridden per operation by `x-max-body-bytes`;
+    a body must arrive within `body_timeout_s`. `cors_origins` are exact origins; listed ones may send credentials.
+    `response_validation`: `strict` answers 500 on a response that breaks the contract, `sampled` checks
+    `response_sample_rate` of them and changes nothing; both log and append to `response_violations`, a list the caller
+    owns. `request_observer` is called once per request with method, route template, operation id ("" outside the
+    contracts), status and seconds. `links` are (text, URL) pairs on the index page.
     """
 
     type_base: str = "urn:problem:"
@@ -25,6 +26,7 @@ class RuntimeOptions:
     description: str = ""
     version: str = "1"
     max_body_bytes: int = 1024 * 1024
+    body_timeout_s: float = 30.0
     json_depth: int = 32
     cors_origins: tuple[str, ...] = ()
     cors_max_age_s: int = 600

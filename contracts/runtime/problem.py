@@ -101,6 +101,12 @@ class TooLarge(Problem):
     status, code, title = 413, "contract.too_large", "The body is too large"
 
 
+class BodyTimeout(Problem):
+    """The body did not arrive in time."""
+
+    status, code, title = 408, "contract.timeout", "The body did not arrive in time"
+
+
 class NotFound(Problem):
     """No resource of any contract matches the path."""
 

@@ -107,6 +107,11 @@ class Responder:
                 response.headers[hdrs.CONTENT_ENCODING] = "gzip"
         return response
 
+    def check_response(self, response: web.StreamResponse) -> None:
+        """Compare a JSON response that a handler made itself; streams and other media types are its own affair."""
+        if isinstance(response, web.Response) and isinstance(response.body, bytes) and is_json(response.content_type):
+            self.check(response.status, response.headers, response.body)
+
     def check(self, status: int, headers: Mapping[str, str], data: bytes) -> None:
         """Compare an answer with the contract; in strict mode a violation raises Internal."""
         options = self._options
@@ -163,5 +168,5 @@ def document_responses(
         required = tuple(
             name for name, header in response.get("headers", {}).items() if resolve(header).get("required")
         )
-        documented[status.upper()] = DocumentedResponse(validators, required)
+        documented[status if status == "default" else status.upper()] = DocumentedResponse(validators, required)
     return documented

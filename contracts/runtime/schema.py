@@ -18,7 +18,8 @@ Schema = dict[str, Any]
 INT64_MAX = 2**63 - 1
 INT64_MIN = -(2**63)
 _RANGES = {"int32": (-(2**31), 2**31 - 1), "int64": (INT64_MIN, INT64_MAX)}
-_NEVER: Schema = {"not": {}}
+# Refuses every value; the description tells `_faults` which rule it stands for.
+_REFUSALS: dict[str, Schema] = {rule: {"not": {"description": rule}} for rule in ("readOnly", "writeOnly")}
 _COPIED = (
     "multipleOf", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum", "maxLength", "minLength", "pattern",
     "maxItems", "minItems", "uniqueItems", "maxProperties", "minProperties",
@@ -87,7 +88,8 @@ class SchemaSet:
         if properties is not None:
             forbidden = {name for name, child in properties.items() if self._is_forbidden(child)}
             result["properties"] = {
-                name: _NEVER if name in forbidden else self.translate(child) for name, child in properties.items()
+                name: _REFUSALS[self._forbidden] if name in forbidden else self.translate(child)
+                for name, child in properties.items()
             }
         required = [name for name in schema.get("required", ()) if name not in forbidden]
         if required:
@@ -204,8 +206,10 @@ def _faults(error: jsonschema_rs.ValidationError, root: tuple[str | int, ...]) -
                 yield from _faults(inner, root)
         case "pattern" if (name := format_of(kind.pattern)) is not None:
             yield Fault(pointer(place), "format", f"must be a valid {name}")
-        case "not" if kind.schema == {}:
+        case "not" if {"not": kind.schema} == _REFUSALS["readOnly"]:
             yield Fault(pointer(place), "readOnly", "is set by the server and must not be sent")
+        case "not" if {"not": kind.schema} == _REFUSALS["writeOnly"]:
+            yield Fault(pointer(place), "writeOnly", "is never told")
         case name:
             yield Fault(pointer(place), name, _message(kind))
 

@@ -11,7 +11,7 @@ from contracts.runtime.body import BodyReader
 from contracts.runtime.call import Handler, SecurityHandler
 from contracts.runtime.headers import common_headers, deprecation_headers
 from contracts.runtime.loading import Contract
-from contracts.runtime.operation import DEFAULT_ALLOWED_HEADERS, Operation
+from contracts.runtime.operation import DEFAULT_ALLOWED_HEADERS, EVENT_STREAM, Operation
 from contracts.runtime.options import RuntimeOptions
 from contracts.runtime.parameters import ParameterReader, make_field
 from contracts.runtime.responses import Responder, document_responses
@@ -50,6 +50,7 @@ class OperationCompiler:
         operation = contract.document["paths"][path][method]
         parameters = parameters_of(contract, path, operation)
         body = contract.resolve(operation.get("requestBody"))
+        produced = self._produced(operation)
         headers = common_headers(options) | deprecation_headers(operation)
         documented = (
             document_responses(operation["responses"], self._responses, resolve=contract.resolve)
@@ -66,7 +67,8 @@ class OperationCompiler:
             body=self._body(operation, body),
             validator=self._validator(parameters, operation, body),
             responder=Responder(operation["operationId"], options, headers=headers, documented=documented),
-            produced=self._produced(operation),
+            produced=produced,
+            streams=EVENT_STREAM in produced,
             headers=headers,
             allowed_headers=DEFAULT_ALLOWED_HEADERS | {p["name"] for p in parameters if p["in"] == "header"},
         )

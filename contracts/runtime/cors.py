@@ -25,6 +25,7 @@ class Cors:
 
     def allow(self, request: web.Request, headers: CIMultiDict[str]) -> None:
         """Mark a response as readable by the page that asked, when its origin is listed."""
+        headers.add(hdrs.VARY, hdrs.ORIGIN)
         origin = request.headers.get(hdrs.ORIGIN)
         if origin in self._origins:
             headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
@@ -45,7 +46,7 @@ class Cors:
         async def options(request: web.Request) -> web.Response:
             headers = {hdrs.ALLOW: allow}
             if hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
-                headers[hdrs.VARY] = f"{hdrs.ORIGIN}, {hdrs.ACCESS_CONTROL_REQUEST_METHOD}"
+                headers[hdrs.VARY] = hdrs.ACCESS_CONTROL_REQUEST_METHOD
                 if request.headers.get(hdrs.ORIGIN) in self._origins:
                     headers |= preflight
             return web.Response(status=204, headers=headers)

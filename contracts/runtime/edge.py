@@ -116,6 +116,8 @@ class Edge:
             # The answer has begun: closing the connection is the only truth left to tell.
             logger.error("error after the response began", extra={"request_id": current.request_id})
             raise ConnectionResetError("the response has begun")
+        if problem.status >= 500 and not isinstance(problem, Internal):
+            logger.warning("refused", extra={"request_id": current.request_id, "code": problem.code})
         data = render(problem, type_base=self._type_base, request_id=current.request_id)
         response = web.Response(status=problem.status, headers=problem.headers, body=data)
         response.headers[hdrs.CONTENT_TYPE] = MEDIA_TYPE

@@ -52,6 +52,11 @@ def current_trace_id() -> str:
     return current.trace_id if current is not None else ""
 
 
+def new_identifier() -> str:
+    """A request id of 32 hexadecimal digits."""
+    return f"{random.getrandbits(128):032x}"
+
+
 def begin_exchange(request: web.Request) -> Exchange:
     """Take or make the request id and the trace context, and bind them to the running context."""
     headers = request.headers
@@ -80,8 +85,6 @@ def common_headers(options: RuntimeOptions) -> dict[str, str]:
     }
     if options.hsts:
         headers["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
-    if options.cors_origins:
-        headers["Vary"] = "Origin"
     return headers
 
 

@@ -15,7 +15,7 @@ from contracts.runtime.headers import begin_exchange, exchange
 from contracts.runtime.parameters import ParameterReader
 from contracts.runtime.problem import Fault, InvalidBody, InvalidJson, InvalidParameter, NotAcceptable, Problem
 from contracts.runtime.responses import Responder, acceptable
-from contracts.runtime.schema import faults_of
+from contracts.runtime.schema import MAX_FAULTS, faults_of
 from contracts.runtime.security import NO_SCOPES, Guard
 
 
@@ -23,8 +23,8 @@ from contracts.runtime.security import NO_SCOPES, Guard
 class Operation:
     """One operation, ready to run: nothing of the contract is looked at during a request.
 
-    `produced` are the media types of its successful answers, `headers` those that every answer carries,
-    `allowed_headers` the request headers that another origin may send.
+    `produced` are the media types of its successful answers and `streams` says that events are among them, `headers`
+    are carried by every answer, `allowed_headers` may be sent from another origin.
     """
 
     id: str
@@ -37,6 +37,7 @@ class Operation:
     validator: jsonschema_rs.Validator | None
     responder: Responder
     produced: frozenset[str]
+    streams: bool
     headers: Mapping[str, str]
     allowed_headers: frozenset[str]
 
@@ -58,6 +59,9 @@ class Operation:
             body, raw = await self.body.read(request, document, faults)
         if faults or not (self.validator is None or self.validator.is_valid(document)):
             self._refuse(document, faults)
+        if self.streams and request.method == hdrs.METH_HEAD:
+            # A stream of events never ends, and has no body to leave out before it begins.
+            return web.Response(headers={hdrs.CONTENT_TYPE: EVENT_STREAM})
         call = Call(
             request, self.id, document["path"], document["query"], document["header"], document["cookie"],
             body, raw, principal, scopes, current.request_id,
@@ -85,9 +89,10 @@ class Operation:
             kind = InvalidJson
         elif faults[0].pointer.startswith("#/body"):
             kind = InvalidBody
-        raise kind(f"{len(faults)} rule(s) of the contract are broken", errors=faults)
+        raise kind(f"{len(faults)} rule(s) of the contract are broken", errors=faults[:MAX_FAULTS])
 
 
+EVENT_STREAM = "text/event-stream"
 DEFAULT_ALLOWED_HEADERS = frozenset(
     {hdrs.AUTHORIZATION, hdrs.CONTENT_TYPE, hdrs.ACCEPT, "X-Request-ID", "traceparent", "tracestate"}
 )

@@ -155,7 +155,8 @@ def read_fields(
             if value is not _REFUSED:
                 values[field.name] = value
         elif field.default is not _MISSING:
-            values[field.name] = field.default
+            # A list of its own: what a handler does to it must not reach the next request.
+            values[field.name] = list(field.default) if isinstance(field.default, list) else field.default
         elif field.required:
             faults.append(Fault(pointer(field.place), "required", "is required"))
 

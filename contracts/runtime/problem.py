@@ -160,4 +160,5 @@ def render(problem: Problem, *, type_base: str, request_id: str) -> bytes:
         ]
     for name, value in problem.extra.items():
         document.setdefault(name, value)
-    return orjson.dumps(document)
+    # An extra member that is not JSON becomes text: a refusal must not fail because of what it tells.
+    return orjson.dumps(document, default=str)

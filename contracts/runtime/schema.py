@@ -25,7 +25,10 @@ _COPIED = (
     "maxItems", "minItems", "uniqueItems", "maxProperties", "minProperties",
 )  # fmt: skip
 _REFERENCE_PREFIX = "#/components/schemas/"
+MAX_FAULTS = 100
 _NAME_LIMIT = 64
+_POINTER_LIMIT = 300
+_PATTERN_LIMIT = 200
 
 
 class SchemaSet:
@@ -170,8 +173,8 @@ def branch_names(branches: Iterable[Schema], mapping: Mapping[str, str]) -> dict
 
 
 def pointer(steps: Iterable[str | int]) -> str:
-    """Write a JSON pointer in URI-fragment form; a step longer than 64 characters is cut."""
-    return "#" + "".join("/" + _escape(step) for step in steps)
+    """Write a JSON pointer in URI-fragment form; names that nobody could have meant are cut, so is what they make."""
+    return ("#" + "".join("/" + _escape(step) for step in steps))[:_POINTER_LIMIT]
 
 
 def _escape(step: str | int) -> str:
@@ -180,7 +183,7 @@ def _escape(step: str | int) -> str:
 
 
 def faults_of(
-    validator: jsonschema_rs.Validator, instance: Any, root: tuple[str | int, ...] = (), limit: int = 100
+    validator: jsonschema_rs.Validator, instance: Any, root: tuple[str | int, ...] = (), limit: int = MAX_FAULTS
 ) -> list[Fault]:
     """Every fault of an instance, at most `limit`, in document order of the validator, each once."""
     faults: dict[Fault, None] = {}
@@ -252,7 +255,7 @@ def _message(kind: Any) -> str:
         case "enum":
             return "must be one of the values the contract lists"
         case "pattern":
-            return f"must match {kind.pattern}"
+            return f"must match {kind.pattern[:_PATTERN_LIMIT]}"
         case "multipleOf":
             return f"must be a multiple of {kind.multiple_of}"
         case "uniqueItems":

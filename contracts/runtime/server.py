@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+from collections.abc import Coroutine
 from typing import Any, cast
 
 from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestHandler
 
-from contracts.runtime.headers import REQUEST_ID
+from contracts.runtime.edge import problem_of
+from contracts.runtime.headers import REQUEST_ID, new_identifier
 from contracts.runtime.problem import MEDIA_TYPE, Internal, MalformedRequest, Problem, render
 
 logger = logging.getLogger(__name__)
 
 
 class _Protocol(RequestHandler):
-    """Answers what never becomes a request: a bad request line, a header too long, a method that is no token."""
+    """Answers what never reaches the middleware: a bad request line, a header too long, an unknown expectation."""
 
     def handle_error(
         self,
@@ -29,15 +30,23 @@ class _Protocol(RequestHandler):
         """Tell a protocol error as a problem and close the connection."""
         if request.writer.output_size > 0:
             raise ConnectionError("the response has begun")
-        identifier = os.urandom(16).hex()
         if status == 500:
-            logger.error("unhandled protocol error", exc_info=exc, extra={"request_id": identifier})
-            problem: Problem = Internal()
-        else:
-            logger.debug("malformed request", extra={"request_id": identifier, "status": status})
-            problem = MalformedRequest("The request is not well-formed HTTP/1.1", status=status)
+            logger.error("unhandled protocol error", exc_info=exc)
+            return self._refuse(Internal())
+        return self._refuse(MalformedRequest("The request is not well-formed HTTP/1.1", status=status))
+
+    def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        """Send a response; an aiohttp error that no middleware saw is told as a problem."""
+        if type(resp) is not web.Response and isinstance(resp, web.HTTPException) and resp.status >= 400:
+            resp = self._refuse(problem_of(resp))
+        return super().finish_response(request, resp, start_time)
+
+    def _refuse(self, problem: Problem) -> web.Response:
+        identifier = new_identifier()
         response = web.Response(
-            status=status,
+            status=problem.status,
             body=render(problem, type_base=cast(_Server, self._manager).type_base, request_id=identifier),
             headers={hdrs.CONTENT_TYPE: MEDIA_TYPE, REQUEST_ID: identifier, hdrs.CACHE_CONTROL: "no-store"},
         )

@@ -21,6 +21,7 @@ with warnings.catch_warnings():
     from connexion.resolver import Resolver
 
 BASE = "/v1/sample"
+BARE = web.AppKey("bare", bool)
 SAMPLES = Path(__file__).parent / "contracts"
 REFUSED = {
     "description": "Refused.",
@@ -135,6 +136,7 @@ def bare_app(
         **arguments,
     )
     app: web.Application = application.app
+    app[BARE] = True
     return app
 
 
@@ -146,7 +148,8 @@ class ApiTestServer(TestServer):
 
 
 def server_of(app: web.Application) -> BaseTestServer:
-    return ApiTestServer(app)
+    """Our applications run on our runner, connexion's on aiohttp's."""
+    return TestServer(app) if BARE in app else ApiTestServer(app)
 
 
 async def accept_good(request: web.Request, credential: str, scopes: Sequence[str]) -> str:

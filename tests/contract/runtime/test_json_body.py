@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.runtime.json_body import JsonFaults, parse
@@ -20,7 +20,7 @@ SCALARS = (
     | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 )
 KEYS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
-DOCUMENTS = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=20)
+DOCUMENTS = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=12)
 
 
 def faults(data: bytes, depth: int = 32) -> set[tuple[str, str]]:
@@ -40,6 +40,7 @@ def test_what_json_can_say_is_read(document: Any, ascii_only: bool, indent: Any,
     assert parse(text.encode(), depth=64) == document
 
 
+@calm
 @given(st.dictionaries(KEYS, DOCUMENTS, min_size=1), st.sampled_from(["", " ", "\n\t"]))
 def test_a_repeated_key_is_found_wherever_colons_are(document: dict[str, Any], space: str) -> None:
     key, value = next(iter(document.items()))
@@ -50,6 +51,7 @@ def test_a_repeated_key_is_found_wherever_colons_are(document: dict[str, Any], s
     assert [fault.rule for fault in caught.value.faults] == ["json.duplicate_key"]
 
 
+@calm
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     try:

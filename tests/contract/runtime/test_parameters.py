@@ -162,3 +162,18 @@ async def test_the_more_literal_path_wins(connect: Connect) -> None:
     for path in ("/things/7", "/things/7:close", "/things/search", "/people/search"):
         assert (await client.get(BASE + path)).status == 200
     assert [call.operation_id for call in recorder.calls] == ["one", "close", "search", "other"]
+
+
+async def test_a_default_list_belongs_to_one_request(connect: Connect) -> None:
+    recorder = Recorder()
+    client = await connect(runtime_app(gets(query("v", {**NUMBERS, "default": [1]})), recorder))
+    await client.get(URL)
+    recorder.last.query["v"].append(2)
+    await client.get(URL)
+    assert recorder.last.query == {"v": [1]}
+
+
+async def test_the_number_of_faults_is_bounded(connect: Connect) -> None:
+    client = await connect(runtime_app(gets()))
+    answer = await client.get(target("&".join(f"p{number}=" for number in range(500))))
+    assert len(await faults(answer)) == 100

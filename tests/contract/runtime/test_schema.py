@@ -84,6 +84,12 @@ def test_a_long_name_is_cut_in_the_pointer() -> None:
     assert (pointer, rule) == ("#/" + "k" * 64, "unknown")
 
 
+def test_a_pointer_is_never_longer_than_contracts_allow() -> None:
+    schema = {"type": "object", "additionalProperties": {"type": "integer"}}
+    (fault,) = check(schema, {"\U0001f600" * 500: "x"})
+    assert len(fault[0]) == 300
+
+
 def test_recursive_schemas() -> None:
     tree = {
         "type": "object",

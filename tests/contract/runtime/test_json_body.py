@@ -29,6 +29,11 @@ def faults(data: bytes, depth: int = 32) -> set[tuple[str, str]]:
     return {(fault.pointer, fault.rule) for fault in caught.value.faults}
 
 
+# A busy machine is no fault of the code.
+calm = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+
+
+@calm
 @given(
     DOCUMENTS,
     st.booleans(),

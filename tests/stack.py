@@ -143,7 +143,7 @@ def running(postgres: EmbeddedPostgres, valkey: EmbeddedValkey, home: Path, **se
             yield stack
         finally:
             stack.stop()
-    assert not stack.violations, "\n".join(stack.violations)
+    assert not stack.violations, "\n".join(dict.fromkeys(stack.violations))
 
 
 @contextmanager

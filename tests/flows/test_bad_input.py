@@ -79,8 +79,10 @@ def only_written(stack: Stack, **rows: int) -> Iterator[None]:
 def _written(stack: Stack) -> dict[str, Any]:
     with stack.client() as client:
         reached(
-            lambda: all(event["state"] == "delivered" for event in client.control("GET", "/_sandbox/events"))
-            and stack.row(AT_REST) == (0,),
+            lambda: (
+                all(event["state"] == "delivered" for event in client.control("GET", "/_sandbox/events"))
+                and stack.row(AT_REST) == (0,)
+            ),
             what="a stack at rest",
         )
     return dict(zip(TABLES, stack.row(WRITTEN), strict=True))
@@ -110,7 +112,9 @@ def deposit(client: Client, document: object, *, key: str | None = None) -> requ
     return client.request("POST", DEPOSITS, data=data, headers=headers)
 
 
-def webhook(stack: Stack, raw: bytes, *, event_id: str | None = None, signature: str | None = None) -> requests.Response:
+def webhook(
+    stack: Stack, raw: bytes, *, event_id: str | None = None, signature: str | None = None
+) -> requests.Response:
     """Deliver bytes as the gateway does, rightly signed unless told otherwise."""
     secret = stack.config.razorpay_webhook_secrets[0]
     headers = JSON | {
@@ -522,7 +526,8 @@ def test_a_failure_that_only_the_browser_tells_of_changes_nothing(player: Client
     form = {"error[code]": "BAD_REQUEST_ERROR", "error[metadata]": json.dumps(metadata)}
     with stack.client() as browser, only_written(stack):
         response = browser.request("POST", return_path(opened), data=form)
-    assert (response.status_code, response.headers["Location"]) == (303, return_path(opened)[: -len("return")] + "result")
+    result = return_path(opened).removesuffix("return") + "result"
+    assert (response.status_code, response.headers["Location"]) == (303, result)
     assert player.call("GET", f"{DEPOSITS}/{opened['deposit_id']}", expect=200) == opened
 
 

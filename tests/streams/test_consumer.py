@@ -201,6 +201,28 @@ async def test_a_handler_that_swallows_a_refused_statement_counts_as_a_failure(
     assert tries == 3
 
 
+async def test_a_failure_that_another_process_has_since_made_good_changes_nothing(
+    database: Database, redis: Redis, relay: Relay, effects: Effects
+) -> None:
+    """Between the rollback of a failed try and its count, another process of the group may take the event."""
+    written = await emit(database, signed_up(user_id()), signed_up(user_id()))
+    entries = await settled(database)
+    late = Consumers(database, redis, [consumer(effects)], QUICK)
+    async with consuming(database, redis, [consumer(effects)]):
+
+        async def both_done() -> bool:
+            return await position_of(database) == 2
+
+        await reached(both_done)
+    for attempts in (QUICK.consumer_tries, 1):
+        await late._note(consumer(effects), entries[0], attempts, ValueError("too late"))
+    assert await position_of(database) == 2
+    async with database.connection() as conn:
+        assert await conn.raw.fetchval("SELECT attempts FROM consumer_positions") == 0
+        assert await dead_letters.waiting(conn, group="test", limit=10) == []
+    assert await effects.done(database) == written
+
+
 async def test_a_dead_letter_is_replayed_once(
     database: Database, redis: Redis, relay: Relay, effects: Effects
 ) -> None:

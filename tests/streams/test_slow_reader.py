@@ -114,6 +114,13 @@ def in_memory(me: Principal) -> list[Connection]:
     return [found for found in gc.get_objects() if isinstance(found, Connection) and found.principal is me]
 
 
+def open_sockets(node: Node) -> int:
+    assert node.server.runner is not None
+    server = node.server.runner.server
+    assert server is not None
+    return len(server.connections)
+
+
 @pytest.mark.parametrize("transport", ["websocket", "sse"])
 async def test_one_who_falls_too_far_behind_is_given_up_and_leaves_nothing(
     database: Database, redis: Redis, relay: Relay, people: People, transport: str
@@ -138,6 +145,7 @@ async def test_one_who_falls_too_far_behind_is_given_up_and_leaves_nothing(
         given_up.set()
         await flooding
         await reached(lambda: not in_memory(me), what="the connection's memory")
+        await reached(lambda: open_sockets(node) == 1, what="the socket and what was unsent in it")
         assert 0 < most_queued <= 128 * KIB
         [sent] = await emit(database, signed_up(other.user_id))
         await reached(lambda: healthy.event_ids == [sent])
@@ -161,7 +169,7 @@ async def test_one_who_reads_nothing_for_the_deadline_is_given_up(
         began = time.monotonic()
         stuck.set()
         await flooding
-        await reached(lambda: node.realtime.open_streams == 0, within_s=5)
+        await reached(lambda: node.realtime.open_streams == 0 and open_sockets(node) == 0, within_s=5)
         assert time.monotonic() - began < 0.5 + 0.5 + 2
         sleeper.close()
 

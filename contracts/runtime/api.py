@@ -16,7 +16,7 @@ from contracts.runtime.cors import Cors
 from contracts.runtime.docs import add_documentation
 from contracts.runtime.edge import Edge
 from contracts.runtime.lint import binding_faults, lint
-from contracts.runtime.loading import METHODS, Contract, ContractError
+from contracts.runtime.loading import Contract, ContractError
 from contracts.runtime.operation import Operation
 from contracts.runtime.options import RuntimeOptions
 
@@ -141,6 +141,3 @@ def create_api(
     add_documentation(app, contracts, options)
     app.add_routes(extra_routes)
     return app
-
-
-__all__ = ["METHODS", "ContractApi", "create_api"]

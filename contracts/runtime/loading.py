@@ -63,16 +63,15 @@ class _Loader(yaml.CSafeLoader):
     """YAML 1.2 core schema: no dates, no yes/no, no octal or sexagesimal numbers; string keys, each once."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        keys: set[str] = set()
+        for key_node, _value_node in node.value:
+            if key_node.value in keys:
+                fault = f"the key {key_node.value!r} occurs twice"
+                raise yaml.constructor.ConstructorError(None, None, fault, key_node.start_mark)
+            keys.add(key_node.value)
+        # What a merge key brings comes first, so that the mapping's own keys win.
         self.flatten_mapping(node)
-        mapping: dict[Hashable, Any] = {}
-        for key_node, value_node in node.value:
-            key = key_node.value
-            if key in mapping:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} occurs twice", key_node.start_mark
-                )
-            mapping[key] = self.construct_object(value_node, deep=True)
-        return mapping
+        return {key_node.value: self.construct_object(value_node, deep=True) for key_node, value_node in node.value}
 
 
 def _construct_map(loader: _Loader, node: Any) -> dict[Hashable, Any]:
@@ -149,7 +148,7 @@ def _bundle(document: dict[str, Any], shared: dict[str, Any], faults: list[str])
     """Inline what the document uses of the shared components; returns their (kind, name) pairs."""
     components = document.setdefault("components", {})
     used: set[tuple[str, str]] = set()
-    pending = _localise(document, components)
+    pending = _localise(document)
     while pending:
         kind, name = pending.pop()
         if (kind, name) in used:
@@ -164,11 +163,11 @@ def _bundle(document: dict[str, Any], shared: dict[str, Any], faults: list[str])
         if own is not None and own != content and own != {"$ref": f"#/components/{kind}/{name}"}:
             faults.append(f"components/{kind}/{name} clashes with {SHARED_FILE}: same name, other content")
         section[name] = content
-        pending.extend(match.groups() for match in _local_references(content))  # type: ignore[misc]
+        pending.extend(_local_references(content))
     return used
 
 
-def _localise(node: Any, components: dict[str, Any]) -> list[tuple[str, str]]:
+def _localise(node: Any) -> list[tuple[str, str]]:
     """Rewrite references to the shared file into local ones, in place; returns what they name."""
     found: list[tuple[str, str]] = []
     stack = [node]
@@ -184,7 +183,8 @@ def _localise(node: Any, components: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _local_references(node: Any) -> Iterator[re.Match[str]]:
+def _local_references(node: Any) -> Iterator[tuple[str, str]]:
+    """(kind, name) of every component a node refers to."""
     stack = [node]
     while stack:
         current = stack.pop()
@@ -192,7 +192,7 @@ def _local_references(node: Any) -> Iterator[re.Match[str]]:
             if isinstance(value, dict | list):
                 stack.append(value)
             elif isinstance(value, str) and (match := _LOCAL_REFERENCE.fullmatch(value)):
-                yield match
+                yield match[1], match[2]
 
 
 @cache

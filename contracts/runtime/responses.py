@@ -18,6 +18,7 @@ from multidict import CIMultiDict
 
 from contracts.runtime.body import is_json
 from contracts.runtime.call import Reply
+from contracts.runtime.headers import REQUEST_ID, TRACEPARENT
 from contracts.runtime.options import RuntimeOptions
 from contracts.runtime.problem import Internal
 from contracts.runtime.schema import SchemaSet, faults_of
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 _GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?!;\s*q=0(?:\.0{0,3})?\s*(?:,|$))(?:;|,|$)", re.IGNORECASE)
 _GZIP_LEVEL = 5
+# Every answer gets these when it leaves, after it was looked at.
+_ADDED_LATER = frozenset({REQUEST_ID.lower(), TRACEPARENT})
 _WEIGHT = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
 
 
@@ -166,7 +169,9 @@ def document_responses(
             for media_type, media in response.get("content", {}).items()
         }
         required = tuple(
-            name for name, header in response.get("headers", {}).items() if resolve(header).get("required")
+            name
+            for name, header in response.get("headers", {}).items()
+            if resolve(header).get("required") and name.lower() not in _ADDED_LATER
         )
         documented[status if status == "default" else status.upper()] = DocumentedResponse(validators, required)
     return documented

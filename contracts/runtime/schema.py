@@ -36,7 +36,7 @@ class SchemaSet:
 
     Draft 4 is the draft OpenAPI 3.0 extends: boolean exclusive limits, siblings of `$ref` ignored and 1.0 no integer
     need no translation. What does: nullable, readOnly (refused in requests), writeOnly (refused in responses),
-    discriminator (the named branch alone decides), integer formats and typeid prefixes.
+    discriminator (the named branch alone decides) and formats, which become ranges and patterns.
     """
 
     def __init__(self, schemas: Mapping[str, Schema], direction: Direction) -> None:

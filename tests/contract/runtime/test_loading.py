@@ -75,6 +75,13 @@ def test_a_repeated_yaml_key(tmp_path: Path) -> None:
     assert "line 10" in fault
 
 
+def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
+    anchored = GOOD.replace("info: {title: Sample,", "info: &info {title: Sample,")
+    write(tmp_path, sample=anchored + "x-info: {<<: *info, title: Other}\n")
+    (contract,) = load_contracts(tmp_path, ["sample"])
+    assert contract.document["x-info"] == {"title": "Other", "version": "1"}
+
+
 def test_yaml_cannot_make_objects(tmp_path: Path) -> None:
     write(tmp_path, sample=GOOD.replace("title: Sample", "title: !!python/object/apply:os.getcwd []"))
     (fault,) = load(tmp_path, "sample")

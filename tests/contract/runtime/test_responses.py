@@ -28,7 +28,12 @@ def described(schema: dict[str, Any] | None = None, **members: Any) -> dict[str,
 
 OK = answering(
     _200=described(ITEM),
-    _201=described(ITEM, headers={"Location": {"required": True, "schema": {"type": "string"}}}),
+    _201=described(
+        ITEM,
+        headers={
+            name: {"required": True, "schema": {"type": "string"}} for name in ("Location", "X-Request-ID", "traceparent")
+        },
+    ),
     _204=described(),
     _404=REFUSED,
     _4XX={"description": "Refused.", "content": {"application/problem+json": {"schema": {"type": "object", "required": ["extra"]}}}},

@@ -82,12 +82,17 @@ async def finish(conn: Connection, inbox_id: str, state: Finished, *, outcome: s
     await Q.finish_delivery(conn, id=inbox_id, state=state, outcome=outcome)
 
 
-async def retry_later(db: Database, delivery: Delivery, *, outcome: str) -> Finished | None:
-    """Put a delivery back with a growing delay, or give it up after the last try and return `dead`."""
+async def retry_later(
+    db: Database, delivery: Delivery, *, outcome: str, wished_s: int | None = None
+) -> Finished | None:
+    """Put a delivery back with a growing delay, or give it up after the last try and return `dead`.
+
+    `wished_s` is how long the provider asked us to wait.
+    """
     async with db.transaction() as conn:
         if delivery.attempts >= MAX_ATTEMPTS:
             await finish(conn, delivery.id, "dead", outcome=outcome)
             return "dead"
-        delay_s = min(BACKOFF_S * 2 ** (delivery.attempts - 1), BACKOFF_MAX_S)
+        delay_s = min(max(BACKOFF_S * 2 ** (delivery.attempts - 1), wished_s or 0), BACKOFF_MAX_S)
         await Q.postpone_delivery(conn, id=delivery.id, delay=timedelta(seconds=delay_s), outcome=outcome)
         return None

@@ -103,6 +103,8 @@ def read(environ: Mapping[str, str]) -> Config:
         sandbox_smtp_port=env.integer("SANDBOX_SMTP_PORT", 8025, low=1, high=65535),
         sandbox_dir=Path(env.text("SANDBOX_DIR", ".matchday/sandbox")),
     )
+    if host in ("0.0.0.0", "::") and not environ.get("PUBLIC_URL"):  # noqa: S104
+        env.faults.append("PUBLIC_URL must be set when MATCHDAY_HOST is every address")
     if (config.smtp_username is None) != (config.smtp_password is None):
         env.faults.append("SMTP_USERNAME and SMTP_PASSWORD go together")
     if config.smtp_username is not None and not config.smtp_starttls:

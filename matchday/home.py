@@ -36,6 +36,7 @@ class Home:
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
+        self._token_key = self.path / "token-key.pem"
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Home:
@@ -58,7 +59,9 @@ class Home:
         Secrets are made at the first call and kept, so that tokens and cursors survive a restart. A port that the
         caller did not choose moves when it is taken.
         """
+        environ = {key: value for key, value in environ.items() if value}  # empty is unset, as in `config`
         env = {**self._secrets(), **environ}
+        env.setdefault("TOKEN_KEY_FILES", str(self._token_key))
         for key, port in PORTS.items():
             env[key] = environ.get(key) or str(_free_port(port))
         env.setdefault("PUBLIC_URL", f"http://{HOST}:{env['MATCHDAY_PORT']}")
@@ -92,10 +95,8 @@ class Home:
     def _secrets(self) -> dict[str, str]:
         path = self.path / "secrets.json"
         if not path.exists():
-            key = self.path / "token-key.pem"
-            _write_private(key, _new_key())
+            _write_private(self._token_key, _new_key())
             made = {
-                "TOKEN_KEY_FILES": str(key),
                 "PASSWORD_PEPPER": secrets.token_urlsafe(32),
                 "CODE_PEPPER": secrets.token_urlsafe(32),
                 "CURSOR_SECRETS": secrets.token_urlsafe(32),

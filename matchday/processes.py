@@ -13,6 +13,7 @@ import uvloop
 from aiohttp import web
 from taskiq import TaskiqScheduler
 from taskiq.api import run_receiver_task, run_scheduler_task
+from taskiq.receiver import Receiver
 from taskiq.schedule_sources import LabelScheduleSource
 
 from contracts.runtime import ApiRunner
@@ -26,6 +27,7 @@ READY_FD = "MATCHDAY_READY_FD"
 SHUTDOWN_TIMEOUT_S = 10.0
 EXIT_TIMEOUT_S = 18.0
 MAX_TASKS = 20
+RETRY_S = 1.0
 
 Role = Callable[[Config], Awaitable[None]]
 
@@ -35,6 +37,17 @@ def run(role: str, config: Config) -> None:
     telemetry.configure(role, style=config.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_stopped(role, config))
+
+
+class PatientReceiver(Receiver):
+    """taskiq's receiver, which waits a little when Redis is away instead of asking without a pause."""
+
+    async def listen(self, finish_event: asyncio.Event) -> None:
+        try:
+            await super().listen(finish_event)
+        except Exception as fault:
+            logger.warning("worker.interrupted", extra={"fault": type(fault).__name__})
+            await asyncio.sleep(RETRY_S)
 
 
 async def serve(config: Config) -> None:
@@ -73,7 +86,7 @@ async def worker(config: Config) -> None:
     async with wiring.resources(config, role="worker") as opened:
         opened.broker.is_worker_process = True
         _ready("worker")
-        await run_receiver_task(opened.broker, max_async_tasks=MAX_TASKS)
+        await run_receiver_task(opened.broker, receiver_cls=PatientReceiver, max_async_tasks=MAX_TASKS)
 
 
 async def relay(config: Config) -> None:

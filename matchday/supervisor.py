@@ -49,7 +49,7 @@ class Child:
         with os.fdopen(reader, "rb") as ready:
             try:
                 # In this thread: a child is told of the death of the thread that made it (prctl(2)).
-                self._process = subprocess.Popen(  # noqa: ASYNC220 — takes a few milliseconds
+                self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - milliseconds; our own words
                     [sys.executable, "-P", "-m", "matchday", self.name], env={**self._environ, READY_FD: str(writer)},
                     stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, pass_fds=[writer],
                     start_new_session=True, preexec_fn=die_with_parent(signal.SIGTERM),

@@ -13,6 +13,7 @@ import os
 import pwd
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -52,9 +53,9 @@ class EmbeddedServer:
     def start(self) -> None:
         """Start the server and return once it answers. Raises RuntimeError with the end of its log."""
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
-        self.socket_dir.mkdir(mode=0o700, exist_ok=True)
+        self._own_socket_dir(self._identity().get("user", os.geteuid()))
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: S603 - a program of a wheel, with arguments of ours
                 self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
                 start_new_session=True, preexec_fn=die_with_parent(self.stop_signal), **self._identity(),
             )  # fmt: skip
@@ -77,6 +78,16 @@ class EmbeddedServer:
                 self.process.kill()
                 self.process.wait()
         self.process = None
+
+    def _own_socket_dir(self, user: int) -> None:
+        # The servers trust whoever can open their socket, and anybody can make a folder in the temporary directory.
+        self.socket_dir.mkdir(mode=0o700, exist_ok=True)
+        found = self.socket_dir.lstat()
+        if found.st_uid == os.geteuid() != user:
+            os.chown(self.socket_dir, user, -1, follow_symlinks=False)
+            found = self.socket_dir.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != user or found.st_mode & 0o077:
+            raise RuntimeError(f"{self.socket_dir} is not a private folder of ours; remove it")
 
     def _command(self) -> list[str]:
         raise NotImplementedError(self.name)
@@ -103,10 +114,6 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def start(self) -> None:
         self._wheel.ensure_pgdata_inited()
-        if self._wheel.system_user is not None:
-            user = pwd.getpwnam(self._wheel.system_user)
-            self.socket_dir.mkdir(mode=0o700, exist_ok=True)
-            os.chown(self.socket_dir, user.pw_uid, user.pw_gid)
         super().start()
 
     def dsn(self, database: str = "postgres") -> str:

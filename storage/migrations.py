@@ -6,12 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 from yoyo import get_backend, read_migrations
 from yoyo.backends import DatabaseBackend
+from yoyo.exceptions import LockTimeout
 from yoyo.migrations import MigrationList
 
 # Not a Python package: yoyo would take its __init__.py for a step.
 STEPS = Path(__file__).resolve().parent.parent / "migrations"
+
+
+class CannotMigrate(RuntimeError):
+    """The schema could not be brought up to date; the message says what to do."""
 
 
 def migrate(dsn: str, *, report: Callable[[str], None] = lambda name: None) -> int:
@@ -37,8 +43,14 @@ def _opened(dsn: str) -> Iterator[tuple[DatabaseBackend, MigrationList]]:
     scheme, rest = dsn.split("://", 1)
     if scheme not in ("postgresql", "postgres"):
         raise ValueError("DATABASE_URL must begin with postgresql://")
-    backend = get_backend(f"postgresql+psycopg://{rest}")
+    try:
+        backend = get_backend(f"postgresql+psycopg://{rest}")
+    except psycopg.OperationalError as fault:
+        raise CannotMigrate(f"the database does not answer: {str(fault).splitlines()[0]}") from fault
     try:
         yield backend, read_migrations(str(STEPS))
+    except LockTimeout as fault:
+        # yoyo's lock is a row, and the row of a migration that was killed stays.
+        raise CannotMigrate("another migration runs; if it was killed, empty the table yoyo_lock") from fault
     finally:
         backend.connection.close()

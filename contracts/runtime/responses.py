@@ -119,7 +119,7 @@ class Responder:
         """Compare an answer with the contract; in strict mode a violation raises Internal."""
         options = self._options
         strict = options.response_validation == "strict"
-        if not strict and random.random() >= options.response_sample_rate:
+        if not strict and random.random() >= options.response_sample_rate:  # noqa: S311 - a sample, not a secret
             return
         violations = self._violations(status, headers, data)
         if not violations:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from handlers.payments.service import Deposits
 from integrations import inbox
 from integrations.inbox import Delivery
-from integrations.ports import PaymentGateway, ProviderError
+from integrations.ports import PaymentGateway, ProviderError, ProviderUnavailable
 from storage import idempotency
 from storage.db import Database
 
@@ -47,7 +47,8 @@ class Jobs:
 
     async def _retry(self, delivery: Delivery, fault: Exception) -> str:
         outcome = type(fault).__name__
-        if await inbox.retry_later(self._db, delivery, outcome=outcome) == "dead":
+        wished_s = fault.retry_after_s if isinstance(fault, ProviderUnavailable) else None
+        if await inbox.retry_later(self._db, delivery, outcome=outcome, wished_s=wished_s) == "dead":
             logger.error("payments.delivery_dead", extra={"inbox_id": delivery.id, "gateway": delivery.vendor})
         return outcome
 

@@ -149,6 +149,10 @@ class Deposits:
                 await Q.lock_deposit_by_order(conn, gateway=gateway, gateway_order_id=payment.order_id)
             )
             outcome = await _carry_out(conn, rules.decide(deposit, payment), payment)
+            if outcome.parked:
+                logger.error(
+                    "payments.parked", extra={"reason": outcome.reason, "gateway": gateway, "inbox_id": inbox_id}
+                )
             await inbox.finish(conn, inbox_id, "parked" if outcome.parked else "done", outcome=outcome.reason)
             return outcome.reason
 
@@ -192,7 +196,6 @@ async def _carry_out(conn: Connection, decision: Decision, payment: GatewayPayme
             await outbox.append(conn, failed)
             return _Outcome("failure_noted")
         case Park(reason):
-            logger.error("payments.parked", extra={"reason": reason, "outcome": payment.status})
             return _Outcome(reason, parked=True)
         case Nothing(reason):
             return _Outcome(reason)

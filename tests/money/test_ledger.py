@@ -19,7 +19,7 @@ from ledger.journal import InsufficientFunds, KeyReused, Leg, Posting, credit, d
 from storage.db import Database
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-ASHA, RAVI = (accounts.wallet(user, "INR") for user in ("usr_a", "usr_b"))
+PLAYER, HOST = (accounts.wallet(user, "INR") for user in ("usr_a", "usr_b"))
 CLEARING = accounts.gateway_clearing("razorpay", "INR")
 
 
@@ -39,7 +39,7 @@ def deposit(payment: str, amount: str, user: str = "usr_a") -> Posting:
 
 
 def transfer(key: str, amount: str) -> Posting:
-    legs = (debit(ASHA, rupees(amount)), credit(RAVI, rupees(amount)))
+    legs = (debit(PLAYER, rupees(amount)), credit(HOST, rupees(amount)))
     return Posting(key=key, kind="transfer", reference="", happened_at=NOW, legs=legs)
 
 
@@ -62,22 +62,22 @@ async def books_are_right(database: Database) -> AsyncIterator[None]:
 
 async def test_a_deposit_debits_the_gateway_and_credits_the_wallet(database: Database) -> None:
     posted = await post(database, deposit("pay_1", "500.00"))
-    assert (await balance(database, ASHA), await balance(database, CLEARING)) == ("500.00", "500.00")
+    assert (await balance(database, PLAYER), await balance(database, CLEARING)) == ("500.00", "500.00")
     async with database.connection() as conn:
-        (entry,) = await balances.entries(conn, ASHA, before=balances.NEWEST, limit=10)
+        (entry,) = await balances.entries(conn, PLAYER, before=balances.NEWEST, limit=10)
     assert (entry.sequence, entry.amount, entry.balance_after) == (1, rupees("500.00"), rupees("500.00"))
     assert (entry.transaction_id, entry.reference, entry.happened_at) == (posted.transaction_id, "dep_pay_1", NOW)
 
 
 async def test_an_account_without_entries_has_zero(database: Database) -> None:
-    assert await balance(database, ASHA) == "0.00"
+    assert await balance(database, PLAYER) == "0.00"
 
 
 async def test_the_same_key_returns_the_first_transaction(database: Database) -> None:
     first = await post(database, deposit("pay_1", "500.00"))
     again = await post(database, deposit("pay_1", "500.00"))
     assert (again.transaction_id, again.recorded_at, again.replayed) == (first.transaction_id, first.recorded_at, True)
-    assert await balance(database, ASHA) == "500.00"
+    assert await balance(database, PLAYER) == "500.00"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ async def test_fifty_at_once_with_one_key_write_once(database: Database) -> None
     posted = await asyncio.gather(*(post(database, deposit("pay_1", "500.00")) for _ in range(50)))
     assert len({result.transaction_id for result in posted}) == 1
     assert sum(not result.replayed for result in posted) == 1
-    assert await balance(database, ASHA) == "500.00"
+    assert await balance(database, PLAYER) == "500.00"
 
 
 async def test_a_wallet_never_goes_below_zero(database: Database) -> None:
@@ -103,7 +103,7 @@ async def test_a_wallet_never_goes_below_zero(database: Database) -> None:
         *(post(database, transfer(f"t{number}", "30.00")) for number in range(10)), return_exceptions=True
     )
     assert sum(isinstance(result, InsufficientFunds) for result in results) == 7
-    assert (await balance(database, ASHA), await balance(database, RAVI)) == ("10.00", "90.00")
+    assert (await balance(database, PLAYER), await balance(database, HOST)) == ("10.00", "90.00")
 
 
 async def test_a_refused_posting_leaves_its_key_free(database: Database) -> None:
@@ -115,24 +115,24 @@ async def test_a_refused_posting_leaves_its_key_free(database: Database) -> None
 
 def test_a_leg_is_above_zero_and_in_its_accounts_currency() -> None:
     with pytest.raises(ValueError, match="above zero"):
-        credit(ASHA, rupees("0.00"))
+        credit(PLAYER, rupees("0.00"))
 
 
 UNFIT = {
-    "one leg": (Leg(ASHA, Decimal(1)),),
-    "unbalanced": (Leg(ASHA, Decimal(2)), Leg(CLEARING, Decimal(-1))),
-    "zero": (Leg(ASHA, Decimal(0)), Leg(CLEARING, Decimal(0))),
-    "too fine": (Leg(ASHA, Decimal("0.005")), Leg(CLEARING, Decimal("-0.005"))),
-    "NaN": (Leg(ASHA, Decimal("NaN")), Leg(CLEARING, Decimal("NaN"))),
-    "Infinity": (Leg(ASHA, Decimal("Infinity")), Leg(CLEARING, Decimal("-Infinity"))),
-    "too large": (Leg(ASHA, Decimal(10) ** 15), Leg(CLEARING, -(Decimal(10) ** 15))),
-    "one account twice": (Leg(ASHA, Decimal(1)), Leg(ASHA, Decimal(-1))),
+    "one leg": (Leg(PLAYER, Decimal(1)),),
+    "unbalanced": (Leg(PLAYER, Decimal(2)), Leg(CLEARING, Decimal(-1))),
+    "zero": (Leg(PLAYER, Decimal(0)), Leg(CLEARING, Decimal(0))),
+    "too fine": (Leg(PLAYER, Decimal("0.005")), Leg(CLEARING, Decimal("-0.005"))),
+    "NaN": (Leg(PLAYER, Decimal("NaN")), Leg(CLEARING, Decimal("NaN"))),
+    "Infinity": (Leg(PLAYER, Decimal("Infinity")), Leg(CLEARING, Decimal("-Infinity"))),
+    "too large": (Leg(PLAYER, Decimal(10) ** 15), Leg(CLEARING, -(Decimal(10) ** 15))),
+    "one account twice": (Leg(PLAYER, Decimal(1)), Leg(PLAYER, Decimal(-1))),
     "unknown currency": (
-        Leg(replace(ASHA, currency="XXX"), Decimal(1)),
+        Leg(replace(PLAYER, currency="XXX"), Decimal(1)),
         Leg(replace(CLEARING, currency="XXX"), Decimal(-1)),
     ),
-    "another kind": (Leg(replace(ASHA, kind="asset"), Decimal(1)), Leg(CLEARING, Decimal(-1))),
-    "another floor": (Leg(replace(ASHA, floor=None), Decimal(1)), Leg(CLEARING, Decimal(-1))),
+    "another kind": (Leg(replace(PLAYER, kind="asset"), Decimal(1)), Leg(CLEARING, Decimal(-1))),
+    "another floor": (Leg(replace(PLAYER, floor=None), Decimal(1)), Leg(CLEARING, Decimal(-1))),
 }
 
 
@@ -141,7 +141,7 @@ async def test_the_database_refuses_what_is_no_posting(database: Database, legs:
     await post(database, deposit("pay_1", "500.00"))
     with pytest.raises(asyncpg.PostgresError):
         await post(database, Posting(key="bad", kind="bad", reference="", happened_at=NOW, legs=legs))
-    assert await balance(database, ASHA) == "500.00"
+    assert await balance(database, PLAYER) == "500.00"
 
 
 ENTRY = "INSERT INTO ledger.entries (account_id, sequence, transaction_id, currency, amount, balance_after) "

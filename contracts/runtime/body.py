@@ -53,7 +53,14 @@ class BodyReader:
                 faults.append(Fault("#/body", "required", "is required"))
             return None, b""
         media_type = self._media_type(request)
-        data = await read_bytes(request, self._limit, timeout_s=self._timeout_s)
+        stream = request.content
+        if stream.is_eof() and stream.exception() is None:
+            # It came along with the head of the request.
+            data = stream.read_nowait()
+            if len(data) > self._limit:
+                raise TooLarge(f"At most {self._limit} bytes are accepted")
+        else:
+            data = await read_bytes(request, self._limit, timeout_s=self._timeout_s)
         if self._raw:
             return None, data
         if not data and not self._required:
@@ -77,7 +84,9 @@ class BodyReader:
     def _media_type(self, request: web.Request) -> str:
         headers = request.headers
         given = headers.getall(hdrs.CONTENT_TYPE, ())
-        media_type = given[0].partition(";")[0].strip().lower() if len(given) == 1 else ""
+        media_type = given[0] if len(given) == 1 else ""
+        if media_type not in self._accepted:
+            media_type = media_type.partition(";")[0].strip().lower()
         if media_type not in self._accepted:
             raise UnsupportedMediaType(
                 f"Send {self._accept}", headers={"Accept": self._accept, "Accept-Post": self._accept}
@@ -101,14 +110,10 @@ async def read_bytes(request: web.Request, limit: int, *, timeout_s: float) -> b
         raise TooLarge(f"At most {limit} bytes are accepted")
     if hdrs.EXPECT in request.headers:
         await _continue(request)
-    stream = request.content
+    chunks = bytearray()
     try:
-        if stream.is_eof() and length is not None:
-            # All of it is here, and no more than was announced.
-            return stream.read_nowait()
-        chunks = bytearray()
         async with asyncio.timeout(timeout_s):
-            while data := await stream.readany():
+            while data := await request.content.readany():
                 chunks += data
                 if len(chunks) > limit:
                     raise TooLarge(f"At most {limit} bytes are accepted")

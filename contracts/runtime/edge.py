@@ -101,7 +101,7 @@ class Edge:
         """Add request identity, CORS and, where the response lacks them, the common headers."""
         headers = response.headers
         headers[REQUEST_ID] = current.request_id
-        headers[TRACEPARENT] = f"00-{current.trace_id}-{current.span_id}-{current.trace_flags}"
+        headers[TRACEPARENT] = current.traceparent
         if _MARK not in headers:
             for name, value in self._common.items():
                 headers.setdefault(name, value)

@@ -25,15 +25,13 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0
 
 
 class Exchange:
-    """One request being answered: who it is, and which operation took it."""
+    """One request being answered: its id, its place in a trace, and the operation that took it."""
 
-    __slots__ = ("operation", "request_id", "span_id", "trace_flags", "trace_id")
+    __slots__ = ("operation", "request_id", "traceparent")
 
-    def __init__(self, request_id: str, trace_id: str, span_id: str, trace_flags: str) -> None:
+    def __init__(self, request_id: str, traceparent: str) -> None:
         self.request_id = request_id
-        self.trace_id = trace_id
-        self.span_id = span_id
-        self.trace_flags = trace_flags
+        self.traceparent = traceparent
         self.operation: Any = None
 
 
@@ -49,7 +47,7 @@ def current_request_id() -> str:
 def current_trace_id() -> str:
     """Trace id (W3C) of the request being answered; empty outside a request."""
     current = exchange.get()
-    return current.trace_id if current is not None else ""
+    return current.traceparent[3:35] if current is not None else ""
 
 
 def new_identifier() -> str:
@@ -62,14 +60,15 @@ def begin_exchange(request: web.Request) -> Exchange:
     headers = request.headers
     # Identifiers must be unlike each other, not secret: the generator of `random` is reseeded in every fork.
     digits = f"{random.getrandbits(192) | 1:048x}"
-    trace_id, span_id, flags = digits[:32], digits[32:], "00"
-    given = headers.get(TRACEPARENT)
-    if given is not None and (match := _TRACEPARENT.fullmatch(given)):
-        trace_id, flags = match[1], match[2]
+    trace_id = digits[:32]
+    traceparent = f"00-{trace_id}-{digits[32:]}-00"
+    if TRACEPARENT in headers and (match := _TRACEPARENT.fullmatch(headers[TRACEPARENT])):
+        trace_id = match[1]
+        traceparent = f"00-{trace_id}-{digits[32:]}-{match[2]}"
     identifier = headers.get(REQUEST_ID)
     if identifier is None or _REQUEST_ID.fullmatch(identifier) is None:
         identifier = trace_id
-    current = Exchange(identifier, trace_id, span_id, flags)
+    current = Exchange(identifier, traceparent)
     exchange.set(current)
     return current
 

@@ -217,7 +217,7 @@ def _realtime(
 
 def _runtime_options(config: Config, violations: list[str] | None) -> RuntimeOptions:
     return RuntimeOptions(
-        type_base=f"{config.public_url}/problems/", title="Matchday", cors_origins=config.cors_origins,
+        type_base=config.problem_base, title="Matchday", cors_origins=config.cors_origins,
         description="Contract-first backend for sports and recreation: identity, wallet, payments, realtime.",
         hsts=config.hsts, response_validation=config.response_validation, response_violations=violations,
         links=(("Health", "/health/ready"),),

@@ -391,6 +391,29 @@ def test_a_deposit_of_somebody_else_is_unknown(stack: Stack, paid: tuple[dict[st
     refused(nobodys, 404, "deposit.unknown")
 
 
+def open_stream(stack: Stack, ticket: str) -> requests.Response:
+    with stack.client() as browser:
+        return browser.request("GET", "/v1/realtime/events", params={"ticket": ticket}, stream=True)
+
+
+def test_a_ticket_opens_one_stream(player: Client, stack: Stack) -> None:
+    ticket = player.call("POST", "/v1/realtime/tickets", expect=201)["ticket"]
+    with open_stream(stack, ticket) as first:
+        assert first.status_code == 200
+    refused(open_stream(stack, ticket), 401, "auth.invalid", hidden=ticket)
+    refused(open_stream(stack, "tkt_made-up"), 401, "auth.invalid", hidden="tkt_made-up")
+
+
+def test_a_ticket_of_a_session_that_has_ended_opens_nothing(stack: Stack) -> None:
+    with stack.client() as leaving:
+        leaving.sign_up_and_in()
+        ticket = leaving.call("POST", "/v1/realtime/tickets", expect=201)["ticket"]
+        leaving.call("DELETE", "/v1/identity/sessions/current", expect=204)
+        refused(leaving.request("GET", "/v1/identity/me"), 401, "auth.session_ended")
+    with open_stream(stack, ticket) as response:
+        refused(response, 401, "auth.invalid", hidden=ticket)
+
+
 # Webhooks
 
 

@@ -39,6 +39,7 @@ from matchday.health import Health
 from storage import redis as storage_redis
 from storage.db import Database
 from storage.redis import Redis
+from streams import outbox
 from streams.connection import Observer
 from streams.options import StreamOptions
 from streams.realtime import Realtime
@@ -73,6 +74,7 @@ async def resources(config: Config, *, role: str) -> AsyncIterator[Resources]:
         stack.push_async_callback(db.disconnect)
         redis = storage_redis.connect(config.redis_url)
         stack.push_async_callback(redis.aclose)
+        db.on_commit(outbox.APPENDED, lambda: outbox.poke(redis))
         broker = create_broker(config.redis_url)
         razorpay = RazorpayGateway(_razorpay(config))
         stack.push_async_callback(razorpay.close)

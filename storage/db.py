@@ -11,8 +11,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import asyncpg
 import databases.core
@@ -29,9 +30,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """The task's connection, for the length of a `with` block."""
+    """The task's connection, the same in nested blocks.
+
+    `notes` are words for what the transaction did; whoever asked `Database.on_commit` for one is told after it.
+    """
 
     raw: asyncpg.Connection
+    notes: set[str] = field(default_factory=set)
 
 
 class Database:
@@ -47,6 +52,8 @@ class Database:
     ) -> None:  # fmt: skip
         self.dsn = dsn
         self._acquire_timeout_s = acquire_timeout_s
+        self._opened: WeakKeyDictionary[databases.core.Connection, Connection] = WeakKeyDictionary()
+        self._on_commit: dict[str, Callable[[], Awaitable[None]]] = {}
         self._database = databases.Database(
             dsn, min_size=pool_min, max_size=pool_max, init=_init_connection,
             server_settings={
@@ -78,7 +85,7 @@ class Database:
             raise StorageBusy from None
         raw = held.raw_connection
         try:
-            yield Connection(raw)
+            yield self._opened.setdefault(held, Connection(raw))
         except asyncpg.PostgresError as fault:
             raise translate(fault) from fault
         except (asyncpg.InterfaceError, ConnectionError) as fault:
@@ -95,6 +102,7 @@ class Database:
         Commits at the end of the block, rolls back when it raises. Raises StorageBusy as `connection` does.
         """
         async with self.connection() as conn:
+            is_inner = conn.raw.is_in_transaction()
             transaction = self._database.transaction(**options)
             await self._guarded(transaction.start)
             try:
@@ -105,6 +113,16 @@ class Database:
                     await self._guarded(transaction.rollback)
                 raise
             await self._guarded(transaction.commit)
+        if not is_inner:
+            for note in conn.notes & self._on_commit.keys():
+                await self._on_commit[note]()
+
+    def on_commit(self, note: str, tell: Callable[[], Awaitable[None]]) -> None:
+        """Call `tell` after the commit of each transaction that left this note.
+
+        A hint that dies with the process: only for what somebody else would find anyway. `tell` must not raise.
+        """
+        self._on_commit[note] = tell
 
     async def _guarded(self, step: Callable[[], Awaitable[object]]) -> None:
         # `databases` 0.9 does not give the connection back when BEGIN, COMMIT or ROLLBACK itself fails (a deferred

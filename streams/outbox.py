@@ -14,6 +14,8 @@ from streams.log import SHARD, Q
 logger = logging.getLogger(__name__)
 
 POKE_TIMEOUT_S = 0.5
+# What a transaction notes on its connection, for `Database.on_commit`.
+APPENDED = "outbox"
 
 # Called with every event before it is written; tests put the contract here, so that an event which is not in
 # contracts/events.yaml fails the very test that emits it.
@@ -31,6 +33,7 @@ async def append(conn: Connection, event: Event, *, traceparent: str | None = No
         conn, event_id=event.id, type=event.type, subject=event.subject, channels=list(event.channels),
         data=event.data, happened_at=event.time, traceparent=traceparent,
     )  # fmt: skip
+    conn.notes.add(APPENDED)
 
 
 async def poke(redis: Redis) -> None:

@@ -98,6 +98,32 @@ async def test_an_inner_transaction_is_a_savepoint(database: Database) -> None:
         assert await conn.raw.fetchval("SELECT array_agg(a) FROM t") == [2]
 
 
+async def test_who_asked_is_told_after_the_outermost_commit_and_never_after_a_rollback(database: Database) -> None:
+    told: list[int] = []
+    async with database.connection() as conn:
+        await conn.raw.execute("CREATE TABLE t (a int)")
+
+    async def tell() -> None:
+        async with database.connection() as conn:
+            told.append(await conn.raw.fetchval("SELECT count(*) FROM t"))
+
+    database.on_commit("grown", tell)
+    async with database.transaction() as conn:
+        async with database.transaction() as inner:
+            await inner.raw.execute("INSERT INTO t VALUES (1)")
+            inner.notes.add("grown")
+        assert told == []
+        await conn.raw.execute("INSERT INTO t VALUES (2)")
+    assert told == [2]
+    with pytest.raises(ZeroDivisionError):
+        async with database.transaction() as conn:
+            conn.notes.add("grown")
+            raise ZeroDivisionError
+    async with database.transaction():
+        pass
+    assert told == [2]
+
+
 async def test_two_that_cannot_be_serialised_both_happen(database: Database) -> None:
     async with database.connection() as conn:
         await conn.raw.execute("CREATE TABLE t (id int PRIMARY KEY, n int)")

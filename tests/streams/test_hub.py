@@ -115,8 +115,11 @@ async def test_a_log_replaced_while_a_stream_opens_is_not_continued(
     asleep = replace(FAST, hub_poll_s=3600.0, heartbeat_s=3600.0)
     for transport in ("websocket", "sse"):
         async with serving(database, redis, people, asleep) as node:
-            # nothing tells this node of the new lifetime but the look that a cursor from ahead makes it take
-            ahead = node.realtime._hub.cursor_at(1)
+            hub = node.realtime._hub
+            await reached(lambda hub=hub: hub._wakeups.resubscribed == 2)
+            await hub.refresh()
+            # from here on nothing tells this node of the new lifetime but the look that a cursor from ahead asks for
+            ahead = hub.cursor_at(1)
             async with database.transaction() as conn:
                 await log.renew_epoch(conn)
             token, _ = people.sign_in()

@@ -24,6 +24,7 @@ with warnings.catch_warnings():
     # connexion 2.15 imports names that jsonschema deprecates; it is the last 2.x line, so nobody will change that.
     warnings.simplefilter("ignore", DeprecationWarning)
     from connexion.apis.aiohttp_api import AioHttpApi
+    from connexion.json_schema import resolve_refs
     from connexion.operations import OpenAPIOperation
     from connexion.options import ConnexionOptions
     from connexion.resolver import Resolver
@@ -43,13 +44,13 @@ class ContractOperation(OpenAPIOperation):
 
 
 class ContractSpecification(OpenAPISpecification):
-    """A specification that was checked when it was loaded."""
+    """A specification that `loading` has checked already, against the same schema, compiled."""
 
     operation_cls = ContractOperation
 
-    @classmethod
-    def _validate_spec(cls, spec: dict[str, Any]) -> None:
-        """Nothing to do: `loading` checks the same schema, compiled."""
+    def __init__(self, raw_spec: dict[str, Any]) -> None:
+        self._raw_spec = raw_spec
+        self._spec = resolve_refs(raw_spec)
 
 
 class ContractApi(AioHttpApi):

@@ -73,9 +73,10 @@ class Representation:
 def add_documentation(app: web.Application, contracts: Sequence[Contract], options: RuntimeOptions) -> None:
     """Add every contract as JSON and as a page, all of them as one JSON document, and the index at `/`."""
     _add(app, "/", _page(_index(contracts, options)))
-    _add(app, f"{shared_prefix(contracts)}/openapi.json", _json(combined_document(contracts, options)))
-    for contract in contracts:
-        _add(app, f"{contract.base_path}/openapi.json", _json(public_document(contract)))
+    documents = [public_document(contract) for contract in contracts]
+    _add(app, f"{shared_prefix(contracts)}/openapi.json", _json(combined_document(contracts, documents, options)))
+    for contract, document in zip(contracts, documents, strict=True):
+        _add(app, f"{contract.base_path}/openapi.json", _json(document))
         _add(app, f"/docs/{contract.name}", _page(_reference(contract)))
     for name, content_type in _OWN_ASSETS.items():
         _add(app, f"/docs/assets/{name}", Representation((_STATIC / name).read_bytes(), content_type, max_age_s=3600))

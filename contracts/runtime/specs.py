@@ -68,8 +68,10 @@ def shared_prefix(contracts: Sequence[Contract]) -> str:
     return f"/{firsts.pop()}" if len(firsts) == 1 else ""
 
 
-def combined_document(contracts: Sequence[Contract], options: RuntimeOptions) -> dict[str, Any]:
-    """All contracts as one document.
+def combined_document(
+    contracts: Sequence[Contract], documents: Sequence[dict[str, Any]], options: RuntimeOptions
+) -> dict[str, Any]:
+    """All contracts as one document, from the public document of each.
 
     Components of the same name keep it when they came from the shared file; the others get their contract's name in
     front, if another contract has one of that name too.
@@ -79,14 +81,14 @@ def combined_document(contracts: Sequence[Contract], options: RuntimeOptions) ->
     components: dict[str, dict[str, Any]] = {}
     tags: dict[str, dict[str, Any]] = {}
     clashes = _clashes(contracts)
-    for contract in contracts:
-        document = _rename(public_document(contract), contract, clashes)
-        security = document.get("security")
+    for contract, public in zip(contracts, documents, strict=True):
+        document = _rename(public, contract, clashes)
+        # What a document says for all its operations must be said by each when it stands beside others.
+        common = {"security": document["security"]} if "security" in document else {}
         for path, item in document["paths"].items():
-            for method in METHODS:
-                if method in item and security is not None:
-                    item[method].setdefault("security", security)
-            paths[contract.base_path.removeprefix(prefix) + path] = item
+            paths[contract.base_path.removeprefix(prefix) + path] = item | {
+                method: common | item[method] for method in METHODS if method in item
+            }
         for kind, section in document["components"].items():
             components.setdefault(kind, {}).update(section)
         for tag in document.get("tags", ()):

@@ -48,6 +48,7 @@ async def test_each_contract_and_all_of_them(connect: Connect) -> None:
     client = await connect(two_contracts())
     one = await (await client.get("/v1/one/openapi.json")).json()
     assert list(one["paths"]) == ["/one"]
+    assert "security" not in one["paths"]["/one"]["post"]
     everything = await (await client.get("/v1/openapi.json")).json()
     assert everything["servers"] == [{"url": "/v1"}]
     assert list(everything["paths"]) == ["/one/one", "/two/two"]

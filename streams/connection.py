@@ -1,9 +1,9 @@
 """One client's stream: its channels, how far it has been served, and why it ends.
 
-    opening: deliveries are held        resume.py reads the backlog meanwhile
-       │ go_live(): backlog, then what was held and is newer
-       ▼
-    live: deliveries go to the outlet ──▶ ended (once, with a code)
+opening: deliveries are held        resume.py reads the backlog meanwhile
+   │ go_live(): backlog, then what was held and is newer
+   ▼
+live: deliveries go to the outlet ──▶ ended (once, with a code)
 """
 
 from __future__ import annotations

@@ -31,9 +31,7 @@ async def record(conn: Connection, *, group: str, entry: LogEntry, fault: BaseEx
     event = asdict(entry)
     event["channels"] = list(entry.channels)
     error = f"{type(fault).__name__}: {fault}".replace("\0", "")[:MAX_ERROR_CHARS]
-    await Q.record_dead_letter(
-        conn, id=ids.new("dlt"), consumer_group=group, error=error, attempts=attempts, **event
-    )
+    await Q.record_dead_letter(conn, id=ids.new("dlt"), consumer_group=group, error=error, attempts=attempts, **event)
 
 
 async def waiting(conn: Connection, *, group: str, limit: int, after: str = "") -> list[DeadLetter]:

@@ -1,8 +1,8 @@
 """What both transports share: opening a stream, watching over those that are open, and ending them all.
 
-    open:  admit ─▶ register in the hub, hold ─▶ backlog ─▶ (transport sends) ─▶ live
-    watch: once a second: gone? revoked? cursor grown old?
-    drain: refuse new streams; end the open ones over `drain_s`, each with its own moment to come back
+open:  admit ─▶ register in the hub, hold ─▶ backlog ─▶ (transport sends) ─▶ live
+watch: once a second: gone? revoked? cursor grown old?
+drain: refuse new streams; end the open ones over `drain_s`, each with its own moment to come back
 """
 
 from __future__ import annotations

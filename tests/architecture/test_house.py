@@ -15,7 +15,9 @@ from storage.db import Database
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOP = ("contracts", "handlers", "integrations", "ledger", "matchday", "storage", "streams")
 SOURCES = [path for top in TOP for path in sorted((REPOSITORY / top).rglob("*.py"))]
-MONEY = [path for path in SOURCES if re.search(r"/(ledger|handlers/(wallet|payments)|integrations/razorpay)/", str(path))]
+MONEY = [
+    path for path in SOURCES if re.search(r"/(ledger|handlers/(wallet|payments)|integrations/razorpay)/", str(path))
+]
 MAX_LINES = 500
 
 
@@ -52,7 +54,9 @@ async def test_every_named_query_fits_the_schema(database: Database) -> None:
 
 
 def test_every_queries_file_is_checked() -> None:
-    files = {path.parent.name for top in TOP for path in (REPOSITORY / top).rglob("*.sql") if "sandbox" not in path.parts}
+    files = {
+        path.parent.name for top in TOP for path in (REPOSITORY / top).rglob("*.sql") if "sandbox" not in path.parts
+    }
     origins = {queries.origin.split("/")[0].rpartition(".")[2] for queries in QUERIES}
     assert files == origins
 

@@ -133,9 +133,7 @@ class People:
 class Node:
     """A web process: Realtime behind an HTTP server, and every message it sent held to the contract."""
 
-    def __init__(
-        self, database: Database, redis: Redis, people: People, options: StreamOptions, **server: Any
-    ) -> None:
+    def __init__(self, database: Database, redis: Redis, people: People, options: StreamOptions, **server: Any) -> None:
         self.people = people
         self.violations: list[str] = []
         self.sent: set[str] = set()

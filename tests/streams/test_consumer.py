@@ -102,9 +102,7 @@ async def test_consumers_of_one_group_in_many_processes_share_the_work_and_doubl
     assert await effects.done(database) == written
 
 
-async def test_groups_stand_each_for_itself(
-    database: Database, redis: Redis, relay: Relay, effects: Effects
-) -> None:
+async def test_groups_stand_each_for_itself(database: Database, redis: Redis, relay: Relay, effects: Effects) -> None:
     stuck = Effects()
     options = replace(QUICK, consumer_tries=1000)
     async with consuming(database, redis, [consumer(stuck, "stuck"), consumer(effects, "well")], options):
@@ -223,9 +221,7 @@ async def test_a_failure_that_another_process_has_since_made_good_changes_nothin
     assert await effects.done(database) == written
 
 
-async def test_a_dead_letter_is_replayed_once(
-    database: Database, redis: Redis, relay: Relay, effects: Effects
-) -> None:
+async def test_a_dead_letter_is_replayed_once(database: Database, redis: Redis, relay: Relay, effects: Effects) -> None:
     bad = signed_up(user_id())
     effects.failing.add(bad.id)
     await emit(database, bad)

@@ -67,9 +67,7 @@ async def test_a_log_that_went_back_ends_every_stream(database: Database, redis:
         await both_told_insufficient_state(socket, stream)
 
 
-async def test_a_hole_in_front_of_a_node_is_not_stepped_over(
-    database: Database, redis: Redis, people: People
-) -> None:
+async def test_a_hole_in_front_of_a_node_is_not_stepped_over(database: Database, redis: Redis, people: People) -> None:
     """The node slept so long that what comes next for it was cut off."""
     async with serving(database, redis, people) as node:
         socket, stream, user = await both_streams(node)

@@ -43,9 +43,7 @@ class Sleeper:
         self._socket = connection
 
     @classmethod
-    async def open(
-        cls, node: Node, transport: str, token: str, me: Principal, *, cursor: str | None = None
-    ) -> Self:
+    async def open(cls, node: Node, transport: str, token: str, me: Principal, *, cursor: str | None = None) -> Self:
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
         connection.setblocking(False)
@@ -88,9 +86,7 @@ def _opening(transport: str, token: str, cursor: str | None) -> bytes:
 
 
 @asynccontextmanager
-async def slow_node(
-    database: Database, redis: Redis, people: People, **changes: Any
-) -> AsyncIterator[Node]:
+async def slow_node(database: Database, redis: Redis, people: People, **changes: Any) -> AsyncIterator[Node]:
     options = replace(FAST, close_grace_s=0.5, **changes)
     async with serving(database, redis, people, options, socket_factory=small_sockets) as node:
         yield node

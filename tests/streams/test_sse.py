@@ -60,9 +60,7 @@ async def test_channels_beyond_the_limits_are_refused(node: Node, channels: str)
     await client.close()
 
 
-async def test_only_the_channels_that_were_asked_for_and_allowed(
-    database: Database, relay: Relay, node: Node
-) -> None:
+async def test_only_the_channels_that_were_asked_for_and_allowed(database: Database, relay: Relay, node: Node) -> None:
     token, me = node.people.sign_in("payment:a", "payment:b")
     client = await SseClient.open(node, token, channels="payment:a,payment:x,,payment:a")
     assert (client.first["channels"], client.first["refused"]) == (["payment:a"], ["payment:x"])

@@ -87,9 +87,7 @@ async def test_a_message_larger_than_the_limit_ends_the_stream(node: Node) -> No
     assert client.code == 1009
 
 
-async def test_a_foreign_origin_is_refused_before_the_upgrade(
-    database: Database, redis: Redis, people: People
-) -> None:
+async def test_a_foreign_origin_is_refused_before_the_upgrade(database: Database, redis: Redis, people: People) -> None:
     options = replace(FAST, allowed_origins=frozenset({"https://play.example"}))
     async with serving(database, redis, people, options) as node:
         with pytest.raises(WSServerHandshakeError) as refused:
@@ -135,9 +133,7 @@ async def test_subscribe_and_unsubscribe(database: Database, relay: Relay, node:
     await client.close()
 
 
-async def test_more_channels_than_the_limit_change_nothing(
-    database: Database, redis: Redis, people: People
-) -> None:
+async def test_more_channels_than_the_limit_change_nothing(database: Database, redis: Redis, people: People) -> None:
     async with serving(database, redis, people, replace(FAST, max_channels=3)) as node:
         token, _ = people.sign_in(*(f"payment:{name}" for name in "abcd"))
         client = await WsClient.open(node, token, channels=["payment:a", "payment:b"])

@@ -19,6 +19,7 @@ PATIENCE_S = 20.0
 POLL_S = 0.02
 
 T = TypeVar("T")
+Fault = tuple[str, str]
 
 
 def reached(look: Callable[[], T], *, what: str, within_s: float = PATIENCE_S, every_s: float = POLL_S) -> T:
@@ -28,6 +29,19 @@ def reached(look: Callable[[], T], *, what: str, within_s: float = PATIENCE_S, e
         assert time.monotonic() < deadline, f"not reached in {within_s:.0f} s: {what}"
         time.sleep(every_s)
     return found
+
+
+def refused(response: requests.Response, status: int, code: str, *faults: Fault, hidden: str = "") -> None:
+    """Hold an answer to being this very problem, which quotes nothing of what is `hidden`."""
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (status, code), response.text
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["type"].endswith(f"/problems/{code}")
+    assert problem["instance"] == f"urn:request:{response.headers['X-Request-ID']}"
+    assert sorted((fault["pointer"], fault["rule"]) for fault in problem.get("errors", [])) == sorted(faults)
+    assert not hidden or hidden not in response.text
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import redis
@@ -33,6 +34,16 @@ from tests.conftest import TEMPLATE
 REDIS_DB = 7  # a database that no fixture works in
 STOP_TIMEOUT_S = 30.0
 CONTRACT = MessageContract.load()
+AT_REST = """
+    SELECT (SELECT count(*) FROM inbox WHERE state = 'received') + (SELECT count(*) FROM outbox)
+         + (SELECT count(*) FROM idempotency_keys WHERE status IS NULL)
+"""
+WRITTEN = """
+    SELECT (SELECT count(*) FROM deposits), (SELECT count(*) FROM inbox), (SELECT count(*) FROM ledger.transactions),
+           (SELECT count(*) FROM ledger.entries), (SELECT count(*) FROM outbox) + (SELECT count(*) FROM event_log),
+           (SELECT count(*) FROM idempotency_keys)
+"""
+TABLES = ("deposits", "inbox", "transactions", "entries", "events", "idempotency_keys")
 
 
 class Stack:
@@ -144,6 +155,27 @@ def running(postgres: EmbeddedPostgres, valkey: EmbeddedValkey, home: Path, **se
         finally:
             stack.stop()
     assert not stack.violations, "\n".join(dict.fromkeys(stack.violations))
+
+
+@contextmanager
+def only_written(stack: Stack, **rows: int) -> Iterator[None]:
+    """Hold a block to having written these rows and no other."""
+    before = _written(stack)
+    yield
+    after = _written(stack)
+    assert {table: after[table] - before[table] for table in TABLES} == {**dict.fromkeys(TABLES, 0), **rows}
+
+
+def _written(stack: Stack) -> dict[str, Any]:
+    with stack.client() as client:
+        reached(
+            lambda: (
+                all(event["state"] == "delivered" for event in client.control("GET", "/_sandbox/events"))
+                and stack.row(AT_REST) == (0,)
+            ),
+            what="a stack at rest",
+        )
+    return dict(zip(TABLES, stack.row(WRITTEN), strict=True))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ CREATE TABLE idempotency_keys (
     fingerprint  bytea       NOT NULL,          -- SHA-256 of the canonical request
     locked_until timestamptz,                   -- a lease while the first request runs; NULL once answered
     status       smallint,
-    body         jsonb,
+    body         json,                          -- json, not jsonb: a replay is the first answer to the letter
     created_at   timestamptz NOT NULL DEFAULT now(),
     expires_at   timestamptz NOT NULL,
     CONSTRAINT idempotency_keys_pkey PRIMARY KEY (scope, key_hash),

@@ -10,7 +10,7 @@ import jsonschema_rs
 
 from contracts.runtime.formats import NUMBER_FORMATS, PATTERNS, TYPEID, TYPEID_PREFIX, UNCHECKED
 from contracts.runtime.loading import Contract
-from contracts.runtime.schema import Direction, SchemaSet, branch_names, faults_of
+from contracts.runtime.schema import Direction, SchemaSet, faults_of
 
 _COMBINERS = ("allOf", "oneOf", "anyOf")
 # Formats whose texts have a greatest length of their own.
@@ -146,11 +146,13 @@ class SchemaLint:
             yield f"{place}: a discriminator needs oneOf or anyOf whose branches are all $ref"
             return
         name = node["discriminator"]["propertyName"]
-        for reference in branch_names(branches, node["discriminator"].get("mapping", {})).values():
-            branch = self._components.get(reference.removeprefix("#/components/schemas/"))
-            if branch is None:
-                yield f"{place}: the discriminator maps to {reference}, which does not exist"
-            elif name not in branch.get("properties", {}) or name not in branch.get("required", ()):
+        targets = set(node["discriminator"].get("mapping", {}).values())
+        if targets != {branch["$ref"] for branch in branches}:
+            yield f"{place}: the mapping of a discriminator must lead to each branch, and nowhere else"
+            return
+        for reference in sorted(targets):
+            branch = self._contract.resolve({"$ref": reference})
+            if name not in branch.get("properties", {}) or name not in branch.get("required", ()):
                 yield f"{place}: {reference} must declare and require {name}"
 
     def example_faults(

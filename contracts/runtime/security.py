@@ -142,8 +142,11 @@ class Guard:
         raise failure
 
     def _challenge(self, problem: Problem) -> None:
-        """Set WWW-Authenticate unless the security handler did (RFC 6750 section 3, RFC 9110 section 11.6.1)."""
-        if hdrs.WWW_AUTHENTICATE in problem.headers:
+        """Set WWW-Authenticate unless the security handler did (RFC 6750 section 3, RFC 9110 section 11.6.1).
+
+        A 403 for another reason than scopes gets none: no other credential would help.
+        """
+        if hdrs.WWW_AUTHENTICATE in problem.headers or (problem.status == 403 and problem.code != ScopeMissing.code):
             return
         challenges: dict[str, None] = {}
         for requirement in (requirement for alternative in self._alternatives for requirement in alternative):

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 class _Protocol(RequestHandler):
     """Answers what never reaches the middleware: a bad request line, a header too long, an unknown expectation."""
 
+    __slots__ = ()
+
     def handle_error(
         self,
         request: web.BaseRequest,

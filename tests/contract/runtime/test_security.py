@@ -128,6 +128,16 @@ async def test_a_handlers_own_challenge_survives(connect: Connect) -> None:
     )
 
 
+async def test_a_403_for_another_reason_has_no_challenge(connect: Connect) -> None:
+    async def frozen(request: web.Request, credential: str, scopes: Sequence[str]) -> Any:
+        raise Problem(status=403, code="wallet.frozen", title="Frozen")
+
+    client = await connect(app({"bearer": []}, bearer=frozen))
+    answer = await client.get(URL, headers=BEARER)
+    assert (answer.status, (await answer.json())["code"]) == (403, "wallet.frozen")
+    assert "WWW-Authenticate" not in answer.headers
+
+
 async def test_one_of_several(connect: Connect) -> None:
     recorder = Recorder()
     client = await connect(app({"bearer": []}, {"header": []}, recorder=recorder))

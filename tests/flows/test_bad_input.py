@@ -181,7 +181,7 @@ def test_twenty_taps_at_once_open_one_deposit(player: Client, stack: Stack) -> N
         responses = list(fingers.map(tap, range(20)))
     opened = [response for response in responses if response.status_code == 201]
     late = [response for response in responses if response.status_code != 201]
-    assert all(response.json() == opened[0].json() for response in opened)
+    assert len({response.text for response in opened}) == 1, "a replay is the first answer to the letter"
     assert sum("Idempotent-Replayed" not in response.headers for response in opened) == 1
     for response in late:
         refused(response, 409, "idempotency.in_progress")

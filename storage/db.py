@@ -1,7 +1,7 @@
 """The pool and its transactions through `databases`; statements on its raw asyncpg connection.
 
 `databases` decides which connection a task has, when a transaction begins, nests (savepoint) and ends. A
-statement sent through its own query path costs six times the driver's (docs/PERFORMANCE.md), so named queries
+statement sent through its own query path costs about twice the driver's (docs/PERFORMANCE.md), so named queries
 run on `raw`. docs/adr/0003-statements-on-the-raw-connection.md.
 """
 

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import warnings
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ STOP_TIMEOUT_S = 20.0
 _PR_SET_PDEATHSIG = 1
 
 
-class EmbeddedServer:
+class EmbeddedServer(ABC):
     """A server process with a data directory that outlives it and a socket directory that does not matter."""
 
     name: str
@@ -89,11 +90,11 @@ class EmbeddedServer:
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != user or found.st_mode & 0o077:
             raise RuntimeError(f"{self.socket_dir} is not a private folder of ours; remove it")
 
-    def _command(self) -> list[str]:
-        raise NotImplementedError(self.name)
+    @abstractmethod
+    def _command(self) -> list[str]: ...
 
-    def _answers(self) -> bool:
-        raise NotImplementedError(self.name)
+    @abstractmethod
+    def _answers(self) -> bool: ...
 
     def _identity(self) -> dict[str, Any]:
         return {}

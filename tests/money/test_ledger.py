@@ -128,8 +128,8 @@ UNFIT = {
     "too large": (Leg(PLAYER, Decimal(10) ** 15), Leg(CLEARING, -(Decimal(10) ** 15))),
     "one account twice": (Leg(PLAYER, Decimal(1)), Leg(PLAYER, Decimal(-1))),
     "unknown currency": (
-        Leg(replace(PLAYER, currency="XXX"), Decimal(1)),
-        Leg(replace(CLEARING, currency="XXX"), Decimal(-1)),
+        Leg(replace(PLAYER, currency="EUR"), Decimal(1)),
+        Leg(replace(CLEARING, currency="EUR"), Decimal(-1)),
     ),
     "another kind": (Leg(replace(PLAYER, kind="asset"), Decimal(1)), Leg(CLEARING, Decimal(-1))),
     "another floor": (Leg(replace(PLAYER, floor=None), Decimal(1)), Leg(CLEARING, Decimal(-1))),

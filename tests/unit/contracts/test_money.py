@@ -45,7 +45,7 @@ def test_anything_else_is_refused_by_rule(text: str, rule: str) -> None:
 
 def test_a_currency_nobody_holds_is_refused() -> None:
     with pytest.raises(MoneyError) as refusal:
-        Money.parse("1.00", "XXX")
+        Money.parse("1.00", "EUR")
     assert refusal.value.rule == "currency"
 
 

@@ -21,7 +21,7 @@ from contracts.runtime.specs import combined_document, public_document, shared_p
 
 _STATIC = files("contracts.runtime") / "static"
 _PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _OWN_ASSETS = {"docs.css": "text/css", "docs.js": "text/javascript"}

@@ -135,7 +135,7 @@ async def test_pages_need_nothing_from_elsewhere(connect: Connect) -> None:
         assert answer.content_type == type_
         policy = answer.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
-        assert "script-src 'self';" in policy
+        assert "unsafe" not in policy
         page = await answer.text()
         # The policy forbids what is written inline, so nothing may be.
         assert not re.search(r"<script(?![^>]*\bsrc=)|\son[a-z]+=|<style|style=|javascript:", page)

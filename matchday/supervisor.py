@@ -106,8 +106,11 @@ class Stack:
         self._say(f"migrations: {applied} applied")
         children = [Child(role, self._environ, self._log(role)) for role in ROLES]
         self._running += children
-        async with asyncio.timeout(READY_TIMEOUT_S):
-            await asyncio.gather(*(child.start() for child in children))
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                await asyncio.gather(*(child.start() for child in children))
+        except TimeoutError:
+            raise DidNotStart(f"not everything was ready within {READY_TIMEOUT_S:.0f} s") from None
         self._home.announce(self.addresses)
         self._watcher = asyncio.create_task(self._watch())
 

@@ -12,8 +12,24 @@ CREATE TRIGGER transactions_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON l
     FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change_v1();
 CREATE TRIGGER balances_kept BEFORE DELETE OR TRUNCATE ON ledger.balances
     FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change_v1();
-CREATE TRIGGER accounts_kept BEFORE DELETE OR TRUNCATE ON ledger.accounts
+CREATE TRIGGER accounts_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.accounts
     FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change_v1();
+
+-- A balance moves one entry at a time and to one side; what it belongs to never changes.
+CREATE FUNCTION ledger.verify_move_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (NEW.account_id, NEW.currency, NEW.credit_normal, NEW.floor)
+           IS DISTINCT FROM (OLD.account_id, OLD.currency, OLD.credit_normal, OLD.floor)
+       OR NEW.sequence <> OLD.sequence + 1
+       OR NOT (NEW.credits > OLD.credits AND NEW.debits = OLD.debits
+               OR NEW.debits > OLD.debits AND NEW.credits = OLD.credits) THEN
+        RAISE EXCEPTION 'a balance moves by one entry' USING ERRCODE = 'LG006';
+    END IF;
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER balances_moved BEFORE UPDATE ON ledger.balances
+    FOR EACH ROW EXECUTE FUNCTION ledger.verify_move_v1();
 
 -- Entries come in whole transactions, each in one statement: what the statement brought must balance, must
 -- belong to a transaction that this database transaction made, and must continue each account's history.

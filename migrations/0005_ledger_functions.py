@@ -11,8 +11,8 @@ FUNCTIONS = Path(__file__).parent / "functions"
 steps = [
     step(
         (FUNCTIONS / "ledger_guards_v1.sql").read_text("utf-8"),
-        "DROP FUNCTION ledger.refuse_change_v1, ledger.verify_move_v1, ledger.verify_entries_v1, ledger.verify_balance_v1, "
-        "ledger.verify_transaction_v1 CASCADE",
+        "DROP FUNCTION ledger.refuse_change_v1, ledger.verify_move_v1, ledger.verify_entries_v1, "
+        "ledger.verify_balance_v1, ledger.verify_transaction_v1 CASCADE",
     ),
     step(
         (FUNCTIONS / "ledger_post_v1.sql").read_text("utf-8"),

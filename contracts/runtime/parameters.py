@@ -101,7 +101,7 @@ def read_pairs(raw: str, location: str, faults: list[Fault]) -> dict[str, list[s
 class Field:
     """One parameter or form field: how its text becomes a value."""
 
-    __slots__ = ("_array", "_explode", "_parse", "default", "location", "name", "place", "required")
+    __slots__ = ("_array", "_explode", "_parse", "default", "location", "name", "place", "plain", "required")
 
     def __init__(
         self, name: str, location: str, schema: Mapping[str, Any], *, items: Mapping[str, Any] | None,
@@ -115,6 +115,7 @@ class Field:
         self._array = items is not None
         self._explode = explode
         self._parse = PARSERS[(items or schema)["type"]]
+        self.plain = items is None and schema["type"] == "string"
 
     def read(self, texts: Sequence[str], faults: list[Fault]) -> Any:
         """Parse the occurrences of this field; returns `_REFUSED` when a fault was added."""
@@ -151,6 +152,10 @@ def read_fields(
     for field in fields:
         given = texts.get(field.name)
         if given:
+            if field.plain and len(given) == 1 and (text := given[0]).isascii() and "\0" not in text:
+                # Most parameters are one ASCII text, which is its own value.
+                values[field.name] = text
+                continue
             value = field.read(given, faults)
             if value is not _REFUSED:
                 values[field.name] = value

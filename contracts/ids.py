@@ -7,6 +7,7 @@ Source: TypeID specification 0.3 (prefix `[a-z_]`, suffix Crockford base32 of a 
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import time
@@ -20,6 +21,17 @@ _SUFFIX = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
 def new(prefix: str) -> str:
     """Return a fresh id of the kind `prefix`."""
     return f"{prefix}_{encode(_uuid7())}"
+
+
+def of(prefix: str, value: uuid.UUID) -> str:
+    """Render a UUID as an id of the kind `prefix`."""
+    return f"{prefix}_{encode(value)}"
+
+
+def derived(prefix: str, key: str) -> str:
+    """The id that always belongs to a key: SHA-256 in a UUIDv8 (RFC 9562 §5.8), as SQL's `ledger.transaction_id`."""
+    digest = hashlib.sha256(key.encode("ascii")).hexdigest()
+    return of(prefix, uuid.UUID(f"{digest[:12]}8{digest[13:16]}8{digest[17:32]}"))
 
 
 def is_valid(text: str, prefix: str) -> bool:

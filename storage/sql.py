@@ -16,6 +16,8 @@ import asyncpg
 
 from storage.db import Connection
 
+Row = asyncpg.Record
+
 _HEADER = re.compile(r"^-- name: ([a-z][a-z0-9_]*)([$^*!])\s*$", re.MULTILINE)
 # Literals, comments and casts are stepped over; what is left of a colon and a word is a parameter.
 _TOKEN = re.compile(r"'(?:[^']|'')*'|--[^\n]*|::|:=|:([a-z_][a-z0-9_]*)")

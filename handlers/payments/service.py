@@ -28,7 +28,7 @@ from handlers.payments.rules import (
 from handlers.payments.store import Q
 from integrations import inbox
 from integrations.ports import Checkout, CheckoutRequest, GatewayPayment, PaymentGateway, ProviderError
-from ledger import accounts, balances, journal, recipes
+from ledger import accounts, journal, recipes
 from storage import idempotency
 from storage.db import Connection, Database
 from storage.idempotency import Claim, Stored
@@ -217,7 +217,6 @@ async def _credit(conn: Connection, deposit: Deposit, payment: GatewayPayment) -
         conn, id=deposit.id, gateway_payment_id=payment.id, ledger_transaction_id=posted.transaction_id
     )
     wallet = accounts.wallet(deposit.user_id, deposit.amount.currency)
-    balance = await balances.balance(conn, wallet)
     await outbox.append(conn, _event("deposit.paid", deposit, status="paid", payment=payment.id))
     await outbox.append(
         conn,
@@ -230,7 +229,7 @@ async def _credit(conn: Connection, deposit: Deposit, payment: GatewayPayment) -
                 "kind": "deposit",
                 "reference": deposit.id,
                 "amount": deposit.amount.json(),
-                "balance": {"available": balance.amount.json()},
+                "balance": {"available": posted.line(wallet).available.json()},
             },
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from contracts.runtime import Call, Reply
@@ -9,6 +10,9 @@ from ledger import accounts, balances
 from ledger.balances import Entry
 from storage import paging
 from storage.db import Database
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NEWEST = datetime.max.replace(tzinfo=UTC)
 
 
 class Operations:
@@ -22,16 +26,20 @@ class Operations:
         async with self._db.connection() as conn:
             balance = await balances.balance(conn, account)
         as_of = balance.recorded_at.isoformat() if balance.recorded_at else None
-        return Reply(200, {"available": balance.amount.json(), "entries": balance.sequence, "as_of": as_of})
+        return Reply(200, {"available": balance.available.json(), "entries": balance.sequence, "as_of": as_of})
 
     async def list_entries(self, call: Call) -> Reply:
         account = accounts.wallet(call.principal.user_id, call.query["currency"])
         limit = call.query["limit"]
-        before = paging.decode(call.query["cursor"]) if "cursor" in call.query else balances.NEWEST
+        before = (
+            EPOCH + timedelta(microseconds=paging.decode(call.query["cursor"])) if "cursor" in call.query else NEWEST
+        )
         async with self._db.connection() as conn:
             found = await balances.entries(conn, account, before=before, limit=limit + 1)
         page = found[:limit]
-        next_cursor = paging.encode(page[-1].sequence) if len(found) > limit else None
+        next_cursor = (
+            paging.encode((page[-1].recorded_at - EPOCH) // timedelta(microseconds=1)) if len(found) > limit else None
+        )
         return Reply(200, {"items": [_entry(entry) for entry in page], "next_cursor": next_cursor})
 
 

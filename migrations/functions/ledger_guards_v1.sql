@@ -1,94 +1,256 @@
--- What holds even for somebody who writes SQL by hand: history is append-only, transactions are sealed and
--- balanced, balances follow their entries. SQLSTATE class LG is the ledger's own.
+-- What holds even for somebody who writes SQL by hand, and for a mistake in the function that posts. History is
+-- append-only; entries come in whole, balanced transactions that continue each account; balances follow their entries
+-- and nothing else. SQLSTATE class LG is the ledger's own. Every trigger is ENABLE ALWAYS: session_replication_role
+-- does not switch it off.
 
-CREATE FUNCTION ledger.refuse_change_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION ledger.refuse_v1() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION 'ledger history is append-only' USING ERRCODE = 'LG001';
+    RAISE EXCEPTION '%', TG_ARGV[0] USING ERRCODE = 'LG001', TABLE = TG_TABLE_NAME, SCHEMA = TG_TABLE_SCHEMA;
 END $$;
 
 CREATE TRIGGER entries_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.entries
-    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change_v1();
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_v1('ledger history is append-only');
 CREATE TRIGGER transactions_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.transactions
-    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change_v1();
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_v1('ledger history is append-only');
+CREATE TRIGGER accounts_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.accounts
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_v1('an account stays what it is');
+CREATE TRIGGER account_changes_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.account_changes
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_v1('ledger history is append-only');
+CREATE TRIGGER currencies_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.currencies
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_v1('a currency stays what it is');
 CREATE TRIGGER balances_kept BEFORE DELETE OR TRUNCATE ON ledger.balances
-    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change_v1();
-CREATE TRIGGER accounts_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.accounts
-    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change_v1();
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_v1('a balance stays');
+CREATE TRIGGER holds_kept BEFORE DELETE OR TRUNCATE ON ledger.holds
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_v1('a hold stays');
 
--- A balance moves one entry at a time and to one side; what it belongs to never changes.
-CREATE FUNCTION ledger.verify_move_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+-- An account brings its balance row, so that none is ever without one, and none is opened above zero.
+CREATE FUNCTION ledger.open_balance_v1() RETURNS trigger LANGUAGE plpgsql SET search_path = ledger, pg_temp AS $$
 BEGIN
-    IF (NEW.account_id, NEW.currency, NEW.credit_normal, NEW.floor)
-           IS DISTINCT FROM (OLD.account_id, OLD.currency, OLD.credit_normal, OLD.floor)
-       OR NEW.sequence <> OLD.sequence + 1
-       OR NOT (NEW.credits > OLD.credits AND NEW.debits = OLD.debits
-               OR NEW.debits > OLD.debits AND NEW.credits = OLD.credits) THEN
-        RAISE EXCEPTION 'a balance moves by one entry' USING ERRCODE = 'LG006';
-    END IF;
-    RETURN NEW;
-END $$;
-
-CREATE TRIGGER balances_moved BEFORE UPDATE ON ledger.balances
-    FOR EACH ROW EXECUTE FUNCTION ledger.verify_move_v1();
-
--- Entries come in whole transactions, each in one statement: what the statement brought must balance, must
--- belong to a transaction that this database transaction made, and must continue each account's history.
-CREATE FUNCTION ledger.verify_entries_v1() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF EXISTS (SELECT FROM added GROUP BY transaction_id, currency HAVING sum(amount) <> 0) THEN
-        RAISE EXCEPTION 'entries do not sum to zero' USING ERRCODE = 'LG002';
-    END IF;
-    IF EXISTS (SELECT FROM added a JOIN ledger.transactions t ON t.id = a.transaction_id
-               WHERE t.xid <> pg_current_xact_id()) THEN
-        RAISE EXCEPTION 'transaction is sealed' USING ERRCODE = 'LG003';
-    END IF;
-    IF EXISTS (SELECT FROM added a
-               LEFT JOIN ledger.entries p ON p.account_id = a.account_id AND p.sequence = a.sequence - 1
-               WHERE a.balance_after <> coalesce(p.balance_after, 0) + a.amount
-                  OR (a.sequence > 1 AND p.account_id IS NULL)) THEN
-        RAISE EXCEPTION 'running balance is broken' USING ERRCODE = 'LG004';
-    END IF;
-    IF EXISTS (SELECT FROM added a JOIN ledger.balances b USING (account_id)
-               WHERE b.currency <> a.currency) THEN
-        RAISE EXCEPTION 'currency of entry and account differ' USING ERRCODE = 'LG005';
-    END IF;
-    -- The balance moves first; that it moved to the right amount is checked at commit.
-    IF EXISTS (SELECT FROM added a JOIN ledger.balances b USING (account_id)
-               WHERE b.sequence < a.sequence) THEN
-        RAISE EXCEPTION 'balance differs from its entries' USING ERRCODE = 'LG006';
-    END IF;
+    INSERT INTO balances (account_id, currency, exponent, credit_normal, floor, ceiling)
+    SELECT NEW.id, c.code, c.exponent, NEW.credit_normal, NEW.floor, NEW.ceiling
+    FROM currencies c WHERE c.code = NEW.currency;
     RETURN NULL;
 END $$;
 
-CREATE TRIGGER entries_verified AFTER INSERT ON ledger.entries REFERENCING NEW TABLE AS added
-    FOR EACH STATEMENT EXECUTE FUNCTION ledger.verify_entries_v1();
+CREATE TRIGGER accounts_open_balance AFTER INSERT ON ledger.accounts
+    FOR EACH ROW EXECUTE FUNCTION ledger.open_balance_v1();
+CREATE TRIGGER balances_opened BEFORE INSERT ON ledger.balances FOR EACH ROW
+    WHEN (NEW.sequence <> 0 OR NEW.change_id IS NOT NULL OR NEW.status <> 'open'
+          OR (NEW.credits, NEW.debits, NEW.pending_credits, NEW.pending_debits) IS DISTINCT FROM (0, 0, 0, 0))
+    EXECUTE FUNCTION ledger.refuse_v1('a balance opens at zero');
 
--- At commit a balance is what its last entry says, and nothing else.
-CREATE FUNCTION ledger.verify_balance_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+-- Entries come in whole transactions. What a statement brings must continue each account, balance in each currency, and
+-- be all of what its transaction says it has; then the balances follow, and the holds. Nothing else may move them.
+CREATE FUNCTION ledger.follow_entries_v1() RETURNS trigger LANGUAGE plpgsql SET search_path = ledger, pg_temp AS $$
 DECLARE
-    now_balance ledger.balances;
-    last_entry  ledger.entries;
+    seen     record;
+    expected int;
+    resolved int;
 BEGIN
-    SELECT * INTO now_balance FROM ledger.balances WHERE account_id = NEW.account_id;
-    SELECT * INTO last_entry FROM ledger.entries WHERE account_id = NEW.account_id ORDER BY sequence DESC LIMIT 1;
-    IF now_balance.sequence <> coalesce(last_entry.sequence, 0)
-       OR now_balance.credits - now_balance.debits <> coalesce(last_entry.balance_after, 0) THEN
-        RAISE EXCEPTION 'balance differs from its entries' USING ERRCODE = 'LG006';
+    WITH line AS MATERIALIZED (
+        SELECT a.account_id, a.transaction_id, a.recorded_at, a.happened_at, a.sequence, a.amount,
+               a.pending_debit, a.pending_credit, a.credits, a.debits, a.pending_credits, a.pending_debits,
+               b.currency, b.recorded_at AS before,
+               lead(a.sequence) OVER history IS NULL AS last,
+               coalesce(a.sequence = lag(a.sequence, 1, b.sequence) OVER history + 1
+               AND a.recorded_at > lag(a.recorded_at, 1, b.recorded_at) OVER history
+               AND a.credits = lag(a.credits, 1, b.credits) OVER history + greatest(a.amount, 0)
+               AND a.debits = lag(a.debits, 1, b.debits) OVER history - least(a.amount, 0)
+               AND a.pending_credits = lag(a.pending_credits, 1, b.pending_credits) OVER history + a.pending_credit
+               AND a.pending_debits = lag(a.pending_debits, 1, b.pending_debits) OVER history + a.pending_debit,
+                   false) AS continues,                         -- false, too, where there is no such account
+               scale(trim_scale(a.amount)) <= b.exponent AND scale(trim_scale(a.pending_debit)) <= b.exponent
+               AND scale(trim_scale(a.pending_credit)) <= b.exponent
+               AND abs(a.amount) < 1000000000000000 AND abs(a.pending_debit) < 1000000000000000
+               AND abs(a.pending_credit) < 1000000000000000
+               AND (a.amount <> 0 OR a.pending_debit <> 0 OR a.pending_credit <> 0) AS exact,
+               b.status = 'open' OR b.status = 'frozen' AND CASE WHEN b.credit_normal THEN a.amount >= a.pending_debit
+                                                                 ELSE a.amount <= -a.pending_credit END AS allowed
+        FROM added a LEFT JOIN balances b ON b.account_id = a.account_id
+        WINDOW history AS (PARTITION BY a.account_id ORDER BY a.sequence)
+    ), part AS (
+        SELECT transaction_id, recorded_at, happened_at, array_agg(account_id) AS accounts,
+               sum(amount) = 0 AND sum(pending_credit - pending_debit) = 0 AS balanced,
+               sum(count(*)) OVER (PARTITION BY transaction_id) AS lines
+        FROM line GROUP BY transaction_id, recorded_at, happened_at, currency
+    ), moved AS (
+        UPDATE balances b SET sequence = l.sequence, recorded_at = l.recorded_at, credits = l.credits, debits = l.debits,
+            pending_credits = l.pending_credits, pending_debits = l.pending_debits
+        FROM line l WHERE l.last AND b.account_id = l.account_id
+    )
+    SELECT l.*, p.* INTO seen
+    FROM (SELECT count(*) AS lines, bool_and(continues) AS continues, bool_and(exact) AS exact,
+                 bool_and(allowed) AS allowed, bool_or(pending_debit <> 0 OR pending_credit <> 0) AS pending,
+                 min(recorded_at) >= clock_timestamp() - interval '1 minute'
+                 AND max(recorded_at) <= greatest(clock_timestamp(), max(before)) + interval '1 second' AS timely
+          FROM line) l,
+         (SELECT bool_and(part.balanced) AS balanced,
+                 bool_and(t.id IS NOT NULL AND part.lines = cardinality(t.accounts) AND part.accounts <@ t.accounts) AS whole
+          FROM part LEFT JOIN transactions t
+            ON t.id = part.transaction_id AND t.recorded_at = part.recorded_at AND t.happened_at = part.happened_at) p;
+
+    IF NOT seen.balanced THEN
+        RAISE EXCEPTION 'entries do not sum to zero' USING ERRCODE = 'LG002';
+    ELSIF NOT seen.whole THEN
+        RAISE EXCEPTION 'entries are all of their transaction, and come with it' USING ERRCODE = 'LG003';
+    ELSIF NOT seen.continues THEN
+        RAISE EXCEPTION 'an entry continues its account' USING ERRCODE = 'LG004';
+    ELSIF NOT seen.exact THEN
+        RAISE EXCEPTION 'an amount is finite, not zero and has no more places than its currency' USING ERRCODE = 'LG008';
+    ELSIF NOT seen.allowed THEN
+        RAISE EXCEPTION 'the account is frozen or closed' USING ERRCODE = 'LG010';
+    ELSIF NOT seen.timely THEN
+        RAISE EXCEPTION 'entries are recorded now' USING ERRCODE = 'LG011';
+    END IF;
+
+    IF seen.pending THEN
+        -- Pending money belongs to a hold, between its two accounts. Placing is +X pending on both. Resolving is -X pending
+        -- on both, of which Y <= X is captured, that is posted from source to target; the rest is released.
+        WITH move AS (
+            SELECT t.id, t.hold_id, t.expires_at, t.hold_group, sum(a.pending_debit) AS pending, max(abs(a.amount)) AS posted,
+                   max(a.account_id) FILTER (WHERE a.pending_debit <> 0) AS source,
+                   max(a.account_id) FILTER (WHERE a.pending_credit <> 0) AS target
+            FROM added a JOIN transactions t ON t.id = a.transaction_id
+            WHERE a.transaction_id IN (SELECT transaction_id FROM added WHERE pending_debit <> 0 OR pending_credit <> 0)
+            GROUP BY t.id
+            HAVING count(*) = 2 AND bool_and(CASE WHEN a.pending_debit <> 0 THEN a.pending_credit = 0 AND a.amount <= 0
+                                                  ELSE a.pending_credit <> 0 AND a.amount >= 0 END)
+        ), placed AS (
+            INSERT INTO holds (id, source, target, amount, expires_at, hold_group)
+            SELECT id, source, target, pending, expires_at, hold_group FROM move
+            WHERE hold_id = id AND pending > 0 AND posted = 0
+            RETURNING 1
+        ), resolved AS (
+            UPDATE holds h SET captured = h.captured + m.captured, released = h.released + m.pending - m.captured
+            FROM (SELECT hold_id, source, target, sum(-pending) AS pending, sum(posted) AS captured, count(*) AS moves
+                  FROM move WHERE hold_id <> id AND pending < 0 AND posted <= -pending
+                  GROUP BY hold_id, source, target) m
+            WHERE h.id = m.hold_id AND h.source = m.source AND h.target = m.target
+            RETURNING m.moves
+        )
+        SELECT (SELECT count(*) FROM placed) + (SELECT coalesce(sum(moves), 0) FROM resolved) INTO resolved;
+        SELECT count(DISTINCT transaction_id) INTO expected FROM added WHERE pending_debit <> 0 OR pending_credit <> 0;
+        IF resolved <> expected THEN
+            RAISE EXCEPTION 'pending money belongs to a hold' USING ERRCODE = 'LG012';
+        END IF;
     END IF;
     RETURN NULL;
 END $$;
 
-CREATE CONSTRAINT TRIGGER balances_verified AFTER INSERT OR UPDATE ON ledger.balances
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION ledger.verify_balance_v1();
+CREATE TRIGGER entries_followed AFTER INSERT ON ledger.entries REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.follow_entries_v1();
 
--- Balanced at commit also means: no transaction without entries.
-CREATE FUNCTION ledger.verify_transaction_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+-- What a balance belongs to never changes. Its counters move only together with its sequence, upwards, and are then those
+-- of the entry with that sequence: the last one, since the balance follows every entry. Held money is not available, so
+-- capturing a hold can never break the floor. Status and limits change by a row of account_changes.
+CREATE FUNCTION ledger.verify_balances_v1() RETURNS trigger LANGUAGE plpgsql SET search_path = ledger, pg_temp AS $$
+DECLARE
+    seen record;
 BEGIN
-    IF NOT EXISTS (SELECT FROM ledger.entries WHERE transaction_id = NEW.id) THEN
-        RAISE EXCEPTION 'transaction without entries' USING ERRCODE = 'LG002';
+    SELECT bool_and(o.account_id IS NOT NULL
+                    AND (n.currency, n.exponent, n.credit_normal) = (o.currency, o.exponent, o.credit_normal)) AS same,
+           bool_and(CASE WHEN n.sequence = o.sequence
+               THEN (n.recorded_at, n.credits, n.debits, n.pending_credits, n.pending_debits)
+                    = (o.recorded_at, o.credits, o.debits, o.pending_credits, o.pending_debits)
+               ELSE n.sequence > o.sequence AND EXISTS (
+                    SELECT FROM entries e
+                    WHERE e.account_id = n.account_id AND e.recorded_at = n.recorded_at AND e.sequence = n.sequence
+                      AND e.credits = n.credits AND e.debits = n.debits
+                      AND e.pending_credits = n.pending_credits AND e.pending_debits = n.pending_debits) END) AS followed,
+           bool_and(n.pending_credits >= 0 AND n.pending_debits >= 0
+               AND (n.floor IS NULL OR CASE WHEN n.credit_normal THEN n.credits - n.debits - n.pending_debits
+                                            ELSE n.debits - n.credits - n.pending_credits END >= n.floor)
+               AND (n.ceiling IS NULL OR CASE WHEN n.credit_normal THEN n.credits - n.debits + n.pending_credits
+                                              ELSE n.debits - n.credits + n.pending_debits END <= n.ceiling)) AS within,
+           bool_or((n.change_id, n.status, n.floor, n.ceiling)
+                   IS DISTINCT FROM (o.change_id, o.status, o.floor, o.ceiling)) AS changed
+    INTO seen
+    FROM moved n LEFT JOIN was o ON o.account_id = n.account_id;
+    IF seen.same IS FALSE OR seen.followed IS FALSE THEN
+        RAISE EXCEPTION 'a balance is what its last entry says' USING ERRCODE = 'LG006';
+    ELSIF NOT seen.within THEN
+        RAISE EXCEPTION 'a balance stays between floor and ceiling' USING ERRCODE = 'LG007';
+    ELSIF seen.changed AND EXISTS (
+        SELECT FROM moved n JOIN was o ON o.account_id = n.account_id
+        LEFT JOIN account_changes c ON c.id = n.change_id AND c.account_id = n.account_id
+        WHERE (n.change_id, n.status, n.floor, n.ceiling) IS DISTINCT FROM (o.change_id, o.status, o.floor, o.ceiling)
+          AND ((c.id > coalesce(o.change_id, 0)) IS NOT TRUE
+               OR (c.status, c.floor::numeric, c.ceiling::numeric) IS DISTINCT FROM (n.status, n.floor, n.ceiling)
+               OR n.status = 'closed' AND (n.credits <> n.debits OR n.pending_credits <> 0 OR n.pending_debits <> 0))
+    ) THEN
+        RAISE EXCEPTION 'a change of an account is written down, and an account closes at zero' USING ERRCODE = 'LG010';
     END IF;
     RETURN NULL;
 END $$;
 
-CREATE CONSTRAINT TRIGGER transactions_verified AFTER INSERT ON ledger.transactions
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION ledger.verify_transaction_v1();
+CREATE TRIGGER balances_verified AFTER UPDATE ON ledger.balances REFERENCING OLD TABLE AS was NEW TABLE AS moved
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.verify_balances_v1();
+
+-- A transaction comes in one statement with its entries; a reversal is its original with the signs turned.
+CREATE FUNCTION ledger.verify_transactions_v1() RETURNS trigger LANGUAGE plpgsql SET search_path = ledger, pg_temp AS $$
+DECLARE
+    empty    boolean;
+    sound    boolean;
+    reversed boolean;
+BEGIN
+    SELECT bool_or(e.transaction_id IS DISTINCT FROM t.id), bool_or(t.reverses IS NOT NULL),
+           bool_and(t.happened_at <= t.recorded_at AND octet_length(t.request_hash) = 32
+                    AND length(t.key) BETWEEN 1 AND 200 AND t.key !~ '[^!-\[\]-~]'      -- no backslash: see transaction_id
+                    AND length(t.kind) BETWEEN 1 AND 50 AND t.kind !~ '[^a-z_]'
+                    AND length(t.reference) <= 200 AND coalesce(length(t.hold_group) BETWEEN 1 AND 200, true)
+                    AND jsonb_typeof(t.metadata) = 'object')
+    INTO empty, reversed, sound
+    FROM added t LEFT JOIN entries e ON e.account_id = t.accounts[1] AND e.recorded_at = t.recorded_at;
+    IF empty THEN
+        RAISE EXCEPTION 'a transaction comes with its entries' USING ERRCODE = 'LG002';
+    ELSIF NOT sound THEN
+        RAISE EXCEPTION 'a transaction has a key, a kind, a hash, and happened before it was recorded' USING ERRCODE = 'LG008';
+    END IF;
+    IF reversed AND EXISTS (
+        SELECT FROM added t LEFT JOIN transactions o ON o.id = t.reverses
+        WHERE t.reverses IS NOT NULL AND (
+            o.id IS NULL OR o.reverses IS NOT NULL OR o.hold_id IS NOT NULL OR o.accounts <> t.accounts
+            OR cardinality(o.accounts) <> (
+                SELECT count(*) FROM entries a JOIN entries b ON b.account_id = a.account_id AND b.recorded_at = t.recorded_at
+                WHERE a.account_id = ANY (o.accounts) AND a.recorded_at = o.recorded_at AND b.amount = -a.amount))
+    ) THEN
+        RAISE EXCEPTION 'a reversal is its original turned round' USING ERRCODE = 'LG005';
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER transactions_verified AFTER INSERT ON ledger.transactions REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.verify_transactions_v1();
+
+-- A hold is what its transactions made of it.
+CREATE FUNCTION ledger.verify_hold_v1() RETURNS trigger LANGUAGE plpgsql SET search_path = ledger, pg_temp AS $$
+DECLARE
+    made record;
+BEGIN
+    SELECT sum(e.pending_debit) FILTER (WHERE t.id = NEW.id) AS amount,
+           coalesce(sum(-e.amount) FILTER (WHERE t.id <> NEW.id), 0) AS captured,
+           coalesce(sum(-e.pending_debit) FILTER (WHERE t.id <> NEW.id), 0) AS resolved,
+           bool_or(t.id = NEW.id AND NEW.target = ANY (t.accounts) AND NEW.target <> NEW.source
+                   AND NEW.expires_at = t.expires_at AND NEW.hold_group IS NOT DISTINCT FROM t.hold_group) AS as_placed
+    INTO made
+    FROM transactions t JOIN entries e ON e.account_id = NEW.source AND e.recorded_at = t.recorded_at
+    WHERE t.hold_id = NEW.id;
+    IF (NEW.amount, NEW.captured, NEW.captured + NEW.released, true)
+       IS DISTINCT FROM (made.amount, made.captured, made.resolved, made.as_placed) THEN
+        RAISE EXCEPTION 'a hold is what its transactions made of it' USING ERRCODE = 'LG012';
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER holds_verified AFTER INSERT OR UPDATE ON ledger.holds
+    FOR EACH ROW EXECUTE FUNCTION ledger.verify_hold_v1();
+
+DO $$
+DECLARE
+    guard record;
+BEGIN
+    FOR guard IN SELECT tgrelid::regclass AS at, tgname FROM pg_trigger
+                 WHERE NOT tgisinternal AND tgrelid::regclass::text LIKE 'ledger.%' LOOP
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', guard.at, guard.tgname);
+    END LOOP;
+END $$;

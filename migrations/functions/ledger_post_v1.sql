@@ -1,96 +1,301 @@
--- The one writer of the ledger. Opens accounts that do not exist yet, moves the balances in account order (so that
--- two postings never wait for each other in a circle), writes the entries in one statement.
--- The same key with the same request returns the first result (`replayed`); with another request it raises LG007.
--- LG008: legs that are no posting. LG009: an account known under another kind or floor.
+-- The one writer of the ledger: any number of postings in one call, each decided in its turn.
+--
+-- Balance rows are locked once, in the order of account ids, so that two calls never wait for each other in a circle.
+-- Then every posting is decided as if it came alone, on what those before it left behind; members of a linked set
+-- (equal numbers in p_links, side by side) stand or fall together. What was accepted is written in one statement.
+-- A key that was posted before yields its transaction (`replayed`), or `key_reused` when the request differs; a
+-- concurrent call with the same key names the same accounts, hence waits for their locks and then finds it.
+--
+-- Expected refusals are outcomes; what no caller may ever do is raised by the guards and undoes the whole call.
+-- Shapes: accounts, postings and legs are parallel arrays; p_sizes counts the legs of each posting; p_leg_postings and
+-- p_leg_accounts point into postings and accounts, from 1. An optional array may be NULL as a whole.
 
 CREATE FUNCTION ledger.post_v1(
-    p_id text, p_key text, p_request_hash bytea, p_kind text, p_reference text, p_metadata jsonb,
-    p_happened_at timestamptz, p_codes text[], p_currencies text[], p_kinds text[], p_floors numeric[], p_amounts numeric[]
-) RETURNS TABLE (transaction_id text, recorded_at timestamptz, replayed boolean)
-LANGUAGE plpgsql SET search_path = ledger, pg_temp AS $$
-#variable_conflict use_column
+    p_codes text[], p_currencies text[], p_kinds text[], p_floors numeric[], p_ceilings numeric[],
+    p_keys text[], p_hashes bytea[], p_types text[], p_references text[], p_metadata jsonb[], p_happened_at timestamptz[],
+    p_sizes int[], p_leg_postings int[], p_leg_accounts int[], p_amounts numeric[],
+    p_links int[] DEFAULT NULL, p_reverses uuid[] DEFAULT NULL, p_up_to boolean[] DEFAULT NULL,
+    p_holds uuid[] DEFAULT NULL, p_expires_at timestamptz[] DEFAULT NULL, p_groups text[] DEFAULT NULL,
+    p_pending_debits numeric[] DEFAULT NULL, p_pending_credits numeric[] DEFAULT NULL,
+    p_at_least numeric[] DEFAULT NULL, p_at_most numeric[] DEFAULT NULL, p_versions bigint[] DEFAULT NULL,
+    OUT outcomes text[], OUT ids uuid[], OUT recorded timestamptz[],
+    OUT amounts numeric[], OUT sequences bigint[], OUT credits numeric[], OUT debits numeric[],
+    OUT pending_credits numeric[], OUT pending_debits numeric[]
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = ledger, pg_temp
+-- One plan, by the keys, whatever the statistics of young tables and the lengths of arrays suggest.
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_variable
 DECLARE
-    known     ledger.transactions;
-    leg       record;
-    moved     ledger.balances;
-    accounts_ bigint[] := '{}';
-    sequences bigint[] := '{}';
-    currencies_ text[] := '{}';
-    amounts   numeric[] := '{}';
-    after_    numeric[] := '{}';
+    n_accounts  int := cardinality(p_codes);
+    n_postings  int := cardinality(p_keys);
+    n_legs      int := cardinality(p_amounts);
+    slots       int[];          -- which of the named accounts each locked row is
+    row_of      int[];          -- and the other way round
+    account_ids bigint[];
+    normal      boolean[];
+    statuses    text[];
+    floors      numeric[];
+    ceilings    numeric[];
+    c           numeric[];      -- credits, debits, pending credits, pending debits and sequence of each locked row,
+    d           numeric[];      -- as the postings accepted so far leave them
+    pc          numeric[];
+    pd          numeric[];
+    s           bigint[];
+    agreed      boolean;
+    latest      timestamptz;
+    base        timestamptz;
+    known       record;
+    hold_ids    uuid[];
+    hold_left   numeric[];
+    taken_from  int[];          -- the hold that a posting resolves part of, and how much
+    taken       numeric[];
+    leg_ids     bigint[];
+    outcome     text;
+    failed      boolean := false;
+    first_leg   int := 1;
+    last_leg    int;
+    set_posting int := 1;       -- where the linked set at hand begins
+    set_leg     int := 1;
+    j           int;
+    k           int;
+    h           int;
+    room        numeric;
+    available   numeric;
+    before      numeric;
 BEGIN
-    IF cardinality(p_codes) < 2 OR EXISTS (
-        SELECT FROM unnest(p_currencies, p_amounts) AS l(currency, amount) LEFT JOIN currencies c ON c.code = l.currency
-        WHERE c.code IS NULL OR l.amount IS NULL OR l.amount = 0 OR scale(trim_scale(l.amount)) > c.exponent
-    ) OR EXISTS (
-        SELECT FROM unnest(p_codes, p_currencies) AS l(code, currency) GROUP BY code, currency HAVING count(*) > 1
-    ) THEN
-        RAISE EXCEPTION 'not a posting' USING ERRCODE = 'LG008';
+    FOR attempt IN 1 .. 2 LOOP
+        SELECT array_agg(l.slot), array_agg(l.account_id), array_agg(l.credit_normal), array_agg(l.status),
+               array_agg(l.floor), array_agg(l.ceiling), array_agg(l.credits), array_agg(l.debits),
+               array_agg(l.pending_credits), array_agg(l.pending_debits), array_agg(l.sequence), max(l.recorded_at),
+               bool_and(l.agreed)
+        INTO slots, account_ids, normal, statuses, floors, ceilings, c, d, pc, pd, s, latest, agreed
+        FROM (
+            SELECT w.slot, b.account_id, b.credit_normal, b.status, b.floor, b.ceiling, b.credits, b.debits,
+                   b.pending_credits, b.pending_debits, b.sequence, b.recorded_at,
+                   a.kind = w.kind AND a.floor IS NOT DISTINCT FROM w.floor
+                                   AND a.ceiling IS NOT DISTINCT FROM w.ceiling AS agreed
+            FROM unnest(p_codes, p_currencies, p_kinds, p_floors, p_ceilings)
+                 WITH ORDINALITY AS w(code, currency, kind, floor, ceiling, slot)
+            JOIN accounts a ON a.code = w.code AND a.currency = w.currency
+            JOIN balances b ON b.account_id = a.id
+            ORDER BY b.account_id
+            FOR NO KEY UPDATE OF b
+        ) l;
+        EXIT WHEN cardinality(slots) = n_accounts;
+        PERFORM ledger.open_accounts_v1(p_codes, p_currencies, p_kinds, p_floors, p_ceilings);
+    END LOOP;
+    IF agreed IS NOT TRUE THEN
+        RAISE EXCEPTION 'account is known under another kind, floor or ceiling' USING ERRCODE = 'LG009';
     END IF;
-
-    INSERT INTO transactions (id, key, request_hash, kind, reference, metadata, happened_at)
-    VALUES (p_id, p_key, p_request_hash, p_kind, p_reference, p_metadata, p_happened_at)
-    ON CONFLICT (key) DO NOTHING;
-    IF NOT FOUND THEN
-        SELECT * INTO STRICT known FROM transactions t WHERE t.key = p_key;
-        IF known.request_hash <> p_request_hash THEN
-            RAISE EXCEPTION 'key belongs to another posting' USING ERRCODE = 'LG007';
-        END IF;
-        RETURN QUERY SELECT known.id, known.recorded_at, true;
-        RETURN;
-    END IF;
-
-    PERFORM ledger.open_accounts_v1(p_codes, p_currencies, p_kinds, p_floors);
-    FOR leg IN
-        SELECT a.id, a.currency, round(l.amount, c.exponent) AS amount
-        FROM unnest(p_codes, p_currencies, p_amounts) AS l(code, currency, amount)
-        JOIN accounts a ON a.code = l.code AND a.currency = l.currency
-        JOIN currencies c ON c.code = l.currency
-        ORDER BY a.id
-    LOOP
-        UPDATE balances b SET
-            credits = b.credits + greatest(leg.amount, 0),
-            debits = b.debits + greatest(-leg.amount, 0),
-            sequence = b.sequence + 1,
-            recorded_at = clock_timestamp()
-        WHERE b.account_id = leg.id RETURNING b.* INTO STRICT moved;
-        accounts_ := accounts_ || leg.id;
-        sequences := sequences || moved.sequence;
-        currencies_ := currencies_ || leg.currency;
-        amounts := amounts || leg.amount;
-        after_ := after_ || (moved.credits - moved.debits)::numeric;
+    row_of := slots;
+    FOR i IN 1 .. n_accounts LOOP
+        row_of[slots[i]] := i;
     END LOOP;
 
-    INSERT INTO entries (account_id, sequence, transaction_id, currency, amount, balance_after)
-    SELECT l.account_id, l.sequence, p_id, l.currency, l.amount, l.balance_after
-    FROM unnest(accounts_, sequences, currencies_, amounts, after_)
-        AS l(account_id, sequence, currency, amount, balance_after);
-    RETURN QUERY SELECT t.id, t.recorded_at, false FROM transactions t WHERE t.id = p_id;
+    outcomes := array_fill(NULL::text, ARRAY[n_postings]);
+    ids := array_fill(NULL::uuid, ARRAY[n_postings]);
+    recorded := array_fill(NULL::timestamptz, ARRAY[n_postings]);
+    amounts := p_amounts;
+    leg_ids := array_fill(NULL::bigint, ARRAY[n_legs]);
+    sequences := leg_ids;
+    credits := array_fill(NULL::numeric, ARRAY[n_legs]);
+    debits := credits;
+    pending_credits := credits;
+    pending_debits := credits;
+
+    FOR known IN
+        SELECT w.n, t.id, t.recorded_at, t.request_hash = w.hash AS same
+        FROM unnest(p_keys, p_hashes) WITH ORDINALITY AS w(key, hash, n)
+        JOIN transactions t ON t.id = ledger.transaction_id(w.key)
+    LOOP
+        outcomes[known.n] := CASE WHEN known.same THEN 'replayed' ELSE 'key_reused' END;
+        IF known.same THEN
+            ids[known.n] := known.id;
+            recorded[known.n] := known.recorded_at;
+        END IF;
+    END LOOP;
+    IF p_reverses IS NOT NULL THEN
+        FOR known IN
+            SELECT w.n FROM unnest(p_reverses) WITH ORDINALITY AS w(id, n) JOIN transactions t ON t.reverses = w.id
+        LOOP
+            outcomes[known.n] := coalesce(outcomes[known.n], 'already_reversed');
+        END LOOP;
+    END IF;
+    IF p_holds IS NOT NULL THEN
+        -- The hold's own two balance rows are locked already, and nobody resolves it without them.
+        SELECT array_agg(h.id), array_agg(h.amount - h.captured - h.released) INTO hold_ids, hold_left
+        FROM holds h WHERE h.id = ANY (p_holds);
+    END IF;
+
+    base := greatest(clock_timestamp(), latest + interval '1 microsecond');
+    FOR i IN 1 .. n_postings LOOP
+        last_leg := first_leg + p_sizes[i] - 1;
+        IF i = 1 OR (p_links[i] = p_links[i - 1]) IS NOT TRUE THEN
+            set_posting := i;
+            set_leg := first_leg;
+            failed := false;
+        END IF;
+        outcome := outcomes[i];
+        j := first_leg;         -- the first leg that is not applied
+        IF failed THEN
+            outcome := 'linked';
+        ELSIF i > set_posting AND (outcome = 'replayed') IS DISTINCT FROM (outcomes[set_posting] = 'replayed') THEN
+            outcome := 'key_reused';        -- of another set
+        ELSIF outcome = 'replayed' THEN
+            FOR known IN
+                SELECT l.leg, e.* FROM generate_series(first_leg, last_leg) AS l(leg)
+                JOIN entries e ON e.account_id = account_ids[row_of[p_leg_accounts[l.leg]]] AND e.recorded_at = recorded[i]
+            LOOP
+                amounts[known.leg] := known.amount;
+                sequences[known.leg] := known.sequence;
+                credits[known.leg] := known.credits;
+                debits[known.leg] := known.debits;
+                pending_credits[known.leg] := known.pending_credits;
+                pending_debits[known.leg] := known.pending_debits;
+            END LOOP;
+            j := last_leg + 1;
+        ELSIF outcome IS NULL THEN
+            IF p_reverses[i] = ANY (p_reverses[1 : i - 1]) THEN
+                outcome := 'already_reversed';
+            ELSIF p_holds[i] IS NOT NULL AND p_expires_at[i] IS NULL THEN
+                h := array_position(hold_ids, p_holds[i]);
+                room := abs(p_pending_debits[first_leg] + p_pending_debits[last_leg]);
+                IF (room <= hold_left[h]) IS TRUE THEN
+                    hold_left[h] := hold_left[h] - room;
+                    taken_from[i] := h;
+                    taken[i] := room;
+                ELSE
+                    outcome := 'hold_resolved';
+                END IF;
+            ELSIF p_up_to[i] THEN
+                room := abs(p_amounts[first_leg]);
+                FOR leg IN first_leg .. last_leg LOOP
+                    k := row_of[p_leg_accounts[leg]];
+                    room := least(room, CASE
+                        WHEN normal[k] AND p_amounts[leg] < 0 THEN c[k] - d[k] - pd[k] - floors[k]
+                        WHEN normal[k] THEN ceilings[k] - (c[k] - d[k] + pc[k])
+                        WHEN p_amounts[leg] > 0 THEN d[k] - c[k] - pc[k] - floors[k]
+                        ELSE ceilings[k] - (d[k] - c[k] + pd[k]) END);
+                END LOOP;
+                IF room <= 0 THEN
+                    outcome := 'nothing_available';
+                ELSE
+                    FOR leg IN first_leg .. last_leg LOOP
+                        amounts[leg] := sign(p_amounts[leg]) * room;
+                    END LOOP;
+                END IF;
+            END IF;
+            WHILE outcome IS NULL AND j <= last_leg LOOP
+                k := row_of[p_leg_accounts[j]];
+                leg_ids[j] := account_ids[k];
+                before := s[k];
+                IF amounts[j] >= 0 THEN
+                    c[k] := c[k] + amounts[j];
+                ELSE
+                    d[k] := d[k] - amounts[j];
+                END IF;
+                IF p_pending_debits[j] <> 0 THEN
+                    pd[k] := pd[k] + p_pending_debits[j];
+                END IF;
+                IF p_pending_credits[j] <> 0 THEN
+                    pc[k] := pc[k] + p_pending_credits[j];
+                END IF;
+                s[k] := s[k] + 1;
+                sequences[j] := s[k];
+                credits[j] := c[k];
+                debits[j] := d[k];
+                pending_credits[j] := pc[k];
+                pending_debits[j] := pd[k];
+                j := j + 1;
+                available := CASE WHEN normal[k] THEN c[k] - d[k] - pd[k] ELSE d[k] - c[k] - pc[k] END;
+                IF available < floors[k] THEN
+                    outcome := 'insufficient_funds';
+                ELSIF (CASE WHEN normal[k] THEN c[k] - d[k] + pc[k] ELSE d[k] - c[k] + pd[k] END) > ceilings[k] THEN
+                    outcome := 'limit_exceeded';
+                ELSIF statuses[k] = 'closed' THEN
+                    outcome := 'account_closed';
+                ELSIF statuses[k] = 'frozen' AND (CASE
+                        WHEN normal[k] THEN amounts[j - 1] < coalesce(p_pending_debits[j - 1], 0)
+                        ELSE amounts[j - 1] > -coalesce(p_pending_credits[j - 1], 0) END) THEN
+                    outcome := 'account_frozen';
+                ELSIF available < p_at_least[j - 1] OR available > p_at_most[j - 1] OR before <> p_versions[j - 1] THEN
+                    outcome := 'condition_failed';
+                END IF;
+            END LOOP;
+            IF outcome IS NULL THEN
+                outcome := 'posted';
+                ids[i] := ledger.transaction_id(p_keys[i]);
+                recorded[i] := base + i * interval '1 microsecond';
+            END IF;
+        END IF;
+        outcomes[i] := outcome;
+
+        IF outcome NOT IN ('posted', 'replayed', 'linked') THEN
+            -- Nothing of the set happens: turn back what it did.
+            failed := true;
+            FOR leg IN REVERSE j - 1 .. set_leg LOOP
+                CONTINUE WHEN leg_ids[leg] IS NULL;
+                k := row_of[p_leg_accounts[leg]];
+                IF amounts[leg] >= 0 THEN
+                    c[k] := c[k] - amounts[leg];
+                ELSE
+                    d[k] := d[k] + amounts[leg];
+                END IF;
+                pd[k] := pd[k] - coalesce(p_pending_debits[leg], 0);
+                pc[k] := pc[k] - coalesce(p_pending_credits[leg], 0);
+                s[k] := s[k] - 1;
+                leg_ids[leg] := NULL;
+            END LOOP;
+            FOR member IN set_posting .. i LOOP
+                IF taken_from[member] IS NOT NULL THEN
+                    hold_left[taken_from[member]] := hold_left[taken_from[member]] + taken[member];
+                    taken_from[member] := NULL;
+                END IF;
+                CONTINUE WHEN outcomes[member] <> 'posted';
+                outcomes[member] := 'linked';
+                ids[member] := NULL;
+                recorded[member] := NULL;
+            END LOOP;
+        END IF;
+        first_leg := last_leg + 1;
+    END LOOP;
+
+    WITH posting AS (
+        SELECT * FROM unnest(p_keys, p_hashes, p_types, p_references, p_metadata, p_happened_at, p_reverses, p_holds,
+                             p_expires_at, p_groups, ids, recorded, outcomes, p_sizes) WITH ORDINALITY
+            AS p(key, request_hash, kind, reference, metadata, happened_at, reverses, hold_id, expires_at, hold_group,
+                 id, recorded_at, outcome, size, n)
+    ), leg AS (
+        SELECT * FROM unnest(leg_ids, amounts, p_pending_debits, p_pending_credits, sequences, credits, debits,
+                             pending_credits, pending_debits, p_leg_postings)
+            AS l(account_id, amount, pending_debit, pending_credit, sequence, credits, debits, pending_credits, pending_debits, n)
+        WHERE l.account_id IS NOT NULL
+    ), header AS (
+        INSERT INTO transactions (key, request_hash, kind, reference, metadata, happened_at, recorded_at, reverses, hold_id,
+                                  expires_at, hold_group, accounts)
+        SELECT p.key, p.request_hash, p.kind, p.reference, p.metadata, least(p.happened_at, p.recorded_at), p.recorded_at,
+               p.reverses, p.hold_id, p.expires_at, p.hold_group, l.accounts
+        FROM posting p
+        JOIN (SELECT n, array_agg(account_id ORDER BY account_id) AS accounts FROM leg GROUP BY n) l ON l.n = p.n
+    ), queue AS (
+        INSERT INTO unsealed (transaction_id, lane)
+        SELECT p.id, 0 FROM posting p WHERE p.outcome = 'posted'
+    )
+    INSERT INTO entries (account_id, recorded_at, happened_at, sequence, transaction_id, amount, pending_debit,
+                         pending_credit, credits, debits, pending_credits, pending_debits)
+    SELECT l.account_id, p.recorded_at, least(p.happened_at, p.recorded_at), l.sequence, p.id, l.amount,
+           coalesce(l.pending_debit, 0), coalesce(l.pending_credit, 0), l.credits, l.debits, l.pending_credits,
+           l.pending_debits
+    FROM leg l JOIN posting p ON p.n = l.n;
 END $$;
 
-CREATE FUNCTION ledger.open_accounts_v1(p_codes text[], p_currencies text[], p_kinds text[], p_floors numeric[])
-RETURNS void LANGUAGE plpgsql SET search_path = ledger, pg_temp AS $$
-BEGIN
-    IF EXISTS (
-        SELECT FROM unnest(p_codes, p_currencies) AS l(code, currency)
-        LEFT JOIN accounts a ON a.code = l.code AND a.currency = l.currency WHERE a.id IS NULL
-    ) THEN
-        WITH opened AS (
-            INSERT INTO accounts (code, currency, kind, floor)
-            SELECT l.code, l.currency, l.kind, l.floor
-            FROM unnest(p_codes, p_currencies, p_kinds, p_floors) AS l(code, currency, kind, floor)
-            ORDER BY l.code
-            ON CONFLICT (code, currency) DO NOTHING
-            RETURNING id, currency, credit_normal, floor
-        )
-        INSERT INTO balances (account_id, currency, credit_normal, floor)
-        SELECT id, currency, credit_normal, floor FROM opened;
-    END IF;
-    IF EXISTS (
-        SELECT FROM unnest(p_codes, p_currencies, p_kinds, p_floors) AS l(code, currency, kind, floor)
-        JOIN accounts a ON a.code = l.code AND a.currency = l.currency
-        WHERE a.kind <> l.kind OR a.floor IS DISTINCT FROM l.floor
-    ) THEN
-        RAISE EXCEPTION 'account is known under another kind or floor' USING ERRCODE = 'LG009';
-    END IF;
-END $$;
+-- Open what is missing among the accounts, in the order of their codes.
+CREATE FUNCTION ledger.open_accounts_v1(
+    p_codes text[], p_currencies text[], p_kinds text[], p_floors numeric[], p_ceilings numeric[]
+) RETURNS void LANGUAGE sql SET search_path = ledger, pg_temp AS $$
+    INSERT INTO accounts (code, currency, kind, floor, ceiling)
+    SELECT w.code, w.currency, w.kind, w.floor, w.ceiling
+    FROM unnest(p_codes, p_currencies, p_kinds, p_floors, p_ceilings) AS w(code, currency, kind, floor, ceiling)
+    ORDER BY w.code, w.currency
+    ON CONFLICT (code, currency) DO NOTHING
+$$;

@@ -15,7 +15,8 @@ import pytest
 
 from contracts.money import Money
 from ledger import accounts, balances, checks, journal, recipes
-from ledger.journal import InsufficientFunds, KeyReused, Leg, Posting, credit, debit
+from ledger.journal import Leg, Posting, credit, debit
+from ledger.refusals import InsufficientFunds, KeyReused
 from storage.db import Database
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -50,7 +51,7 @@ async def post(database: Database, posting: Posting) -> journal.Posted:
 
 async def balance(database: Database, account: accounts.Account) -> str:
     async with database.connection() as conn:
-        return (await balances.balance(conn, account)).amount.wire()
+        return (await balances.balance(conn, account)).available.wire()
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +65,7 @@ async def test_a_deposit_debits_the_gateway_and_credits_the_wallet(database: Dat
     posted = await post(database, deposit("pay_1", "500.00"))
     assert (await balance(database, PLAYER), await balance(database, CLEARING)) == ("500.00", "500.00")
     async with database.connection() as conn:
-        (entry,) = await balances.entries(conn, PLAYER, before=balances.NEWEST, limit=10)
+        (entry,) = await balances.entries(conn, PLAYER, before=datetime.max.replace(tzinfo=UTC), limit=10)
     assert (entry.sequence, entry.amount, entry.balance_after) == (1, rupees("500.00"), rupees("500.00"))
     assert (entry.transaction_id, entry.reference, entry.happened_at) == (posted.transaction_id, "dep_pay_1", NOW)
 

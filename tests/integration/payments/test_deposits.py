@@ -124,7 +124,7 @@ class World:
         async with self.db.connection() as conn:
             balance = await balances.balance(conn, accounts.wallet(USER, "INR"))
             assert await checks.violations(conn) == []
-        return balance.amount.wire(), balance.sequence
+        return balance.available.wire(), balance.sequence
 
     async def events(self) -> list[str]:
         async with self.db.connection() as conn:

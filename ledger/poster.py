@@ -1,0 +1,174 @@
+"""The poster: postings that stand alone, gathered into batches while the batch before is on its way.
+
+    post ──▶ queue ──▶ one call for all that wait ──▶ commit ──▶ each caller gets its own result
+
+There is no timer: the first posting leaves at once, those that come meanwhile leave together. A hot balance row is
+locked and written once for a whole batch. Nothing is answered before it is committed. When an answer of the database is
+lost, the batch is sent again under the same keys, which finds what was written and writes the rest; a caller that gave
+up does the same later with its key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+
+from contracts.errors import AppError, StorageBusy
+from ledger import journal
+from ledger.journal import Posted, Posting
+from storage.db import Connection, Database
+
+# Writes what belongs to newly written postings (events, for one) in the batch's own transaction.
+Record = Callable[[Connection, Sequence[tuple[tuple[Posted, ...], Any]]], Awaitable[None]]
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    postings: tuple[Posting, ...]
+    effect: Any
+    result: asyncio.Future[tuple[Posted, ...]] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class Poster:
+    """Posts for everybody in this process; `start` before, `stop` after. Safe to share among tasks."""
+
+    def __init__(
+        self,
+        db: Database,
+        *,
+        record: Record | None = None,
+        flights: int = 2,
+        batch: int = 100,
+        queue: int = 2000,
+        deadline_s: float = 5.0,
+        tries: int = 3,
+    ) -> None:
+        """`flights` batches of at most `batch` linked sets are on their way at once, `queue` sets wait at most, and
+        nobody waits longer than `deadline_s`."""
+        self._db = db
+        self._record = record
+        self._flights = flights
+        self._batch = batch
+        self._limit = queue
+        self._deadline_s = deadline_s
+        self._tries = tries
+        self._queue: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._in_flight: set[str] = set()
+        self._workers: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin to post."""
+        self._workers = [asyncio.create_task(self._work(), name=f"poster-{n}") for n in range(self._flights)]
+
+    async def stop(self) -> None:
+        """Take nothing more, post what waits, end."""
+        self._stopping = True
+        self._wake.set()
+        await asyncio.gather(*self._workers)
+
+    async def post(self, *postings: Posting, effect: Any = None) -> tuple[Posted, ...]:
+        """Post one posting, or a linked set; return when it is committed.
+
+        `effect` goes to `record` when the set was written now, not when it was replayed. Raises `ledger.refusals`, and
+        StorageBusy when the queue is full or the deadline passes: whether it was written is then unknown until the
+        caller tries again with the same keys.
+        """
+        if self._stopping or len(self._queue) >= self._limit:
+            raise StorageBusy
+        waiting = _Waiting(postings, effect)
+        self._queue.append(waiting)
+        self._wake.set()
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await waiting.result
+        except TimeoutError:
+            raise StorageBusy from None
+        finally:
+            with suppress(ValueError):
+                self._queue.remove(waiting)  # given up before it left
+
+    async def _work(self) -> None:
+        while True:
+            taken = self._take()
+            if not taken:
+                if self._stopping and not self._queue:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            keys = {posting.key for waiting in taken for posting in waiting.postings}
+            self._in_flight |= keys
+            try:
+                await self._deliver(taken)
+            finally:
+                self._in_flight -= keys
+                self._wake.set()
+
+    def _take(self) -> list[_Waiting]:
+        # A key that is on its way, or twice in the queue, waits for its turn: then it finds what the first one wrote.
+        taken: list[_Waiting] = []
+        kept: list[_Waiting] = []
+        keys = set(self._in_flight)
+        while self._queue and len(taken) < self._batch:
+            waiting = self._queue.popleft()
+            own = {posting.key for posting in waiting.postings}
+            if own & keys:
+                kept.append(waiting)
+            else:
+                taken.append(waiting)
+            keys |= own
+        self._queue.extendleft(reversed(kept))
+        return taken
+
+    async def _deliver(self, batch: list[_Waiting]) -> None:
+        try:
+            results = await self._write(batch)
+        except AppError as refusal:
+            results = [refusal] * len(batch)
+        except asyncpg.PostgresError as fault:
+            if len(batch) > 1:  # one of them is no posting, and takes only itself down
+                for waiting in batch:
+                    await self._deliver([waiting])
+                return
+            results = [fault]
+        except Exception as fault:
+            results = [fault] * len(batch)
+        for waiting, result in zip(batch, results, strict=True):
+            if waiting.result.done():
+                continue
+            if isinstance(result, Exception):
+                waiting.result.set_exception(result)
+            else:
+                waiting.result.set_result(result)
+
+    async def _write(self, batch: list[_Waiting]) -> Sequence[tuple[Posted, ...] | Exception]:
+        async def work(conn: Connection) -> list[tuple[Posted, ...] | AppError]:
+            results = await journal.post_many(conn, [waiting.postings for waiting in batch])
+            if self._record is not None:
+                written = [
+                    (result, waiting.effect)
+                    for waiting, result in zip(batch, results, strict=True)
+                    if not isinstance(result, AppError) and not result[0].replayed
+                ]
+                if written:
+                    await self._record(conn, written)
+            return results
+
+        for attempt in range(1, self._tries + 1):
+            try:
+                return await self._db.retrying(work)
+            except StorageBusy:
+                if attempt == self._tries:
+                    raise
+                await asyncio.sleep(0.05 * attempt)
+        raise AssertionError("unreachable")

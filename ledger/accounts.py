@@ -21,6 +21,7 @@ class Account:
     currency: str
     kind: Kind
     floor: Decimal | None = None
+    ceiling: Decimal | None = None
 
     @property
     def credit_normal(self) -> bool:

@@ -26,12 +26,10 @@ CREATE FUNCTION ledger.post_v1(
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_variable
 DECLARE
-    n_accounts  int := cardinality(p_codes);
     n_postings  int := cardinality(p_keys);
     n_legs      int := cardinality(p_amounts);
-    slots       int[];          -- which of the named accounts each locked row is
-    row_of      int[];          -- and the other way round
-    account_ids bigint[];
+    account_ids bigint[];       -- ascending, as are all arrays of balances
+    row_of      int[];          -- where in them each of the named accounts is
     normal      boolean[];
     statuses    text[];
     floors      numeric[];
@@ -63,34 +61,29 @@ DECLARE
     available   numeric;
     before      numeric;
 BEGIN
+    -- Accounts first and without a lock: who opens one waits for others who do, and must hold nothing they may want.
     FOR attempt IN 1 .. 2 LOOP
-        SELECT array_agg(l.slot), array_agg(l.account_id), array_agg(l.credit_normal), array_agg(l.status),
-               array_agg(l.floor), array_agg(l.ceiling), array_agg(l.credits), array_agg(l.debits),
-               array_agg(l.pending_credits), array_agg(l.pending_debits), array_agg(l.sequence), max(l.recorded_at),
-               bool_and(l.agreed)
-        INTO slots, account_ids, normal, statuses, floors, ceilings, c, d, pc, pd, s, latest, agreed
+        SELECT array_agg(r.id ORDER BY r.id), array_agg(r.row ORDER BY r.slot), bool_and(r.agreed)
+        INTO account_ids, row_of, agreed
         FROM (
-            SELECT w.slot, b.account_id, b.credit_normal, b.status, b.floor, b.ceiling, b.credits, b.debits,
-                   b.pending_credits, b.pending_debits, b.sequence, b.recorded_at,
+            SELECT a.id, w.slot, row_number() OVER (ORDER BY a.id)::int AS row,
                    a.kind = w.kind AND a.floor IS NOT DISTINCT FROM w.floor
                                    AND a.ceiling IS NOT DISTINCT FROM w.ceiling AS agreed
             FROM unnest(p_codes, p_currencies, p_kinds, p_floors, p_ceilings)
                  WITH ORDINALITY AS w(code, currency, kind, floor, ceiling, slot)
             JOIN accounts a ON a.code = w.code AND a.currency = w.currency
-            JOIN balances b ON b.account_id = a.id
-            ORDER BY b.account_id
-            FOR NO KEY UPDATE OF b
-        ) l;
-        EXIT WHEN cardinality(slots) = n_accounts;
+        ) r;
+        EXIT WHEN cardinality(row_of) = cardinality(p_codes);
         PERFORM ledger.open_accounts_v1(p_codes, p_currencies, p_kinds, p_floors, p_ceilings);
     END LOOP;
     IF agreed IS NOT TRUE THEN
         RAISE EXCEPTION 'account is known under another kind, floor or ceiling' USING ERRCODE = 'LG009';
     END IF;
-    row_of := slots;
-    FOR i IN 1 .. n_accounts LOOP
-        row_of[slots[i]] := i;
-    END LOOP;
+    SELECT array_agg(b.credit_normal), array_agg(b.status), array_agg(b.floor), array_agg(b.ceiling), array_agg(b.credits),
+           array_agg(b.debits), array_agg(b.pending_credits), array_agg(b.pending_debits), array_agg(b.sequence),
+           max(b.recorded_at)
+    INTO normal, statuses, floors, ceilings, c, d, pc, pd, s, latest
+    FROM (SELECT * FROM balances WHERE account_id = ANY (account_ids) ORDER BY account_id FOR NO KEY UPDATE) b;
 
     outcomes := array_fill(NULL::text, ARRAY[n_postings]);
     ids := array_fill(NULL::uuid, ARRAY[n_postings]);
@@ -279,7 +272,7 @@ BEGIN
         JOIN (SELECT n, array_agg(account_id ORDER BY account_id) AS accounts FROM leg GROUP BY n) l ON l.n = p.n
     ), queue AS (
         INSERT INTO unsealed (transaction_id, lane)
-        SELECT p.id, 0 FROM posting p WHERE p.outcome = 'posted'
+        SELECT p.id, get_byte(uuid_send(p.id), 15) & 3 FROM posting p WHERE p.outcome = 'posted'
     )
     INSERT INTO entries (account_id, recorded_at, happened_at, sequence, transaction_id, amount, pending_debit,
                          pending_credit, credits, debits, pending_credits, pending_debits)

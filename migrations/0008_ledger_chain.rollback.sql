@@ -1,0 +1,12 @@
+DROP FUNCTION ledger.attach_month_v1(date, bigint);
+DROP FUNCTION ledger.recreate_month_v1(date);
+DROP FUNCTION ledger.archive_month_v1(date, bigint, bytea);
+DROP TRIGGER archived_months_kept ON ledger.archived_months;
+DROP TRIGGER archived_months_true ON ledger.archived_months;
+DROP FUNCTION ledger.verify_archived_v1();
+DROP FUNCTION ledger.seal_v1(smallint, uuid[], bytea, bytea);
+DROP TRIGGER unsealed_kept ON ledger.unsealed;
+DROP TRIGGER unsealed_sealed ON ledger.unsealed;
+DROP TABLE ledger.blocks;
+DROP FUNCTION ledger.verify_block_v1();
+DROP FUNCTION ledger.block_hash_v1(smallint, bigint, bytea, timestamptz, bigint, int, bytea);

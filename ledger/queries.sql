@@ -58,6 +58,7 @@ LIMIT :limit;
 SELECT t.id FROM ledger.transactions t
 LEFT JOIN ledger.entries e ON e.transaction_id = t.id AND e.recorded_at = t.recorded_at
 LEFT JOIN ledger.accounts a ON a.id = e.account_id
+WHERE NOT EXISTS (SELECT FROM ledger.archived_months m WHERE m.month = date_trunc('month', t.recorded_at AT TIME ZONE 'UTC'))
 GROUP BY t.id HAVING count(e.account_id) <> cardinality(t.accounts) OR count(e.account_id) < 2
     OR EXISTS (SELECT FROM ledger.entries f JOIN ledger.accounts b ON b.id = f.account_id
                WHERE f.account_id = ANY (t.accounts) AND f.recorded_at = t.recorded_at

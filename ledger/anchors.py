@@ -1,13 +1,13 @@
 """Anchors: the heads of the hash chain, signed and written to a file outside the database.
 
-Whoever can rewrite the database can rewrite the chain, too, but not what was written down elsewhere. A file has one anchor
-per line, JSON with sorted keys and no spaces:
+Whoever can rewrite the database can rewrite the chain, too, but not what was written down elsewhere. A file has one
+anchor per line, JSON with sorted keys and no spaces:
 
     {"anchor":{"at":…,"lanes":[{"hash":hex,"lane":0,"number":7,"total":6312},…],"number":1,"previous":hex},
      "signature":hex}
 
-The signature is Ed25519 (RFC 8032) over the JSON text of `anchor`; `previous` is the SHA-256 of the line before, without
-its end, and 64 zeros in the first.
+The signature is Ed25519 (RFC 8032) over the JSON text of `anchor`; `previous` is the SHA-256 of the line before,
+without its end, and 64 zeros in the first.
 """
 
 from __future__ import annotations

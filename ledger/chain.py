@@ -1,7 +1,7 @@
 """The hash chain: what was posted, sealed in blocks, in four lanes, after the fact and outside the posting path.
 
-A posting leaves its id in `ledger.unsealed` in its own statement; a sealer takes what is committed there. A transaction's
-lane is the last two bits of its id. All numbers below are big-endian; an auditor needs nothing but this text.
+A posting leaves its id in `ledger.unsealed` in its own statement; a sealer takes what is committed there. The lane of a
+transaction is the last two bits of its id. All numbers below are big-endian; an auditor needs nothing but this text.
 
     field        4 bytes: length of the text in UTF-8; the text. NULL: ff ff ff ff and nothing.
     transaction  id, key, kind, reference, happened_at, recorded_at, hold_id, reverses, expires_at, hold_group, accounts
@@ -55,7 +55,7 @@ async def _seal_block(db: Database, lane: int) -> int:
         ids = [row["id"] for row in await Q.waiting(conn, lane=lane, limit=BLOCK_SIZE)]
         if ids:
             found, _ = await leaves(conn, ids)
-            hashes = [found[id] for id in ids]
+            hashes = [found[sealed] for sealed in ids]
             await Q.seal(conn, lane=lane, ids=ids, leaves=b"".join(hashes), root=root(hashes))
         return len(ids)
 
@@ -101,6 +101,7 @@ def block_hash(lane: int, block: sql.Row) -> bytes:
     sealed_at = (block["sealed_at"] - EPOCH) // timedelta(microseconds=1)
     parts = (
         DOMAIN, lane.to_bytes(2, "big"), block["number"].to_bytes(8, "big"), block["previous"],
-        sealed_at.to_bytes(8, "big"), block["total"].to_bytes(8, "big"), block["count"].to_bytes(4, "big"), block["root"],
+        sealed_at.to_bytes(8, "big"), block["total"].to_bytes(8, "big"),
+        block["count"].to_bytes(4, "big"), block["root"],
     )  # fmt: skip
     return hashlib.sha256(b"".join(parts)).digest()

@@ -12,6 +12,7 @@ from contracts.errors import AppError
 from contracts.money import Money
 from ledger import anchors, chain, checks, journal
 from ledger.journal import Resolution
+from storage import sql
 from storage.db import Connection, Database
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ async def audit(conn: Connection) -> list[str]:
     return await checks.violations(conn)
 
 
-def _release(row: journal.sql.Row) -> Resolution:
+def _release(row: sql.Row) -> Resolution:
     hold_id = ids.of("hld", row["id"])
     return Resolution(
         f"hold_expired:{hold_id}", "hold_expired", hold_id, row["expires_at"], hold_id,

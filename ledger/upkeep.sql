@@ -50,10 +50,6 @@ WHERE lane = :lane AND number > :after ORDER BY number LIMIT :limit;
 -- What one block holds.
 SELECT transaction_ids, leaves FROM ledger.blocks WHERE lane = :lane AND number = :number;
 
--- name: stray_lanes*
--- Lanes that do not exist.
-SELECT DISTINCT lane FROM ledger.blocks WHERE lane NOT BETWEEN 0 AND 3;
-
 -- name: not_sealed_once*
 -- Transactions that are not exactly once in a block or in the queue.
 SELECT t.id, count(s.id) AS times
@@ -114,11 +110,6 @@ SELECT account_id, recorded_at, happened_at, sequence, transaction_id, amount, p
        credits, debits, pending_credits, pending_debits
 FROM ledger.entries WHERE recorded_at >= :first AND recorded_at < :until
 ORDER BY account_id, recorded_at;
-
--- name: transactions_between*
--- The transactions of a month in order, after an instant.
-SELECT id, recorded_at FROM ledger.transactions
-WHERE recorded_at >= :first AND recorded_at < :until ORDER BY recorded_at, id;
 
 -- name: archive_month!
 -- Drop a month that is in a file.

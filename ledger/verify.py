@@ -1,4 +1,4 @@
-"""Checking the hash chain against the rows as they are now: what was changed, dropped, inserted or reordered, and where."""
+"""Checking the hash chain against the rows as they are now: what was changed, dropped, inserted or reordered."""
 
 from __future__ import annotations
 
@@ -48,9 +48,7 @@ async def verify(conn: Connection, *, anchored: Heads | None = None, since: date
     for row in await Q.not_sealed_once(conn):
         report.findings.append(f"{ids.of('txn', row['id'])} is sealed or waiting {row['times']} times instead of once")
     for row in await Q.waiting_for_nothing(conn):
-        report.findings.append(
-            f"{ids.of('txn', row['transaction_id'])} waits to be sealed where no such transaction is"
-        )
+        report.findings.append(f"{ids.of('txn', row['transaction_id'])} waits, but not as a transaction of its lane")
     report.waiting = await Q.waiting_count(conn)
     report.findings += await checks.violations(conn)
     return report
@@ -89,13 +87,13 @@ async def _verify_contents(
         report.findings.append(f"{at} does not have the root of its leaves")
         return
     found, recorded = await leaves(conn, sealed_ids)
-    for id, hash in zip(sealed_ids, sealed, strict=True):
+    for sealed_id, sealed_leaf in zip(sealed_ids, sealed, strict=True):
         report.transactions += 1
-        if id not in found:
-            report.findings.append(f"{at}: {ids.of('txn', id)} is gone")
-        elif (recorded[id].year, recorded[id].month) in archived:
+        if sealed_id not in found:
+            report.findings.append(f"{at}: {ids.of('txn', sealed_id)} is gone")
+        elif (recorded[sealed_id].year, recorded[sealed_id].month) in archived:
             report.archived += 1
-        elif found[id] != hash:
-            report.findings.append(f"{at}: {ids.of('txn', id)} or its entries are not what was sealed")
-        if id.int & 3 != lane:
-            report.findings.append(f"{at}: {ids.of('txn', id)} belongs to another lane")
+        elif found[sealed_id] != sealed_leaf:
+            report.findings.append(f"{at}: {ids.of('txn', sealed_id)} or its entries are not what was sealed")
+        if sealed_id.int & 3 != lane:
+            report.findings.append(f"{at}: {ids.of('txn', sealed_id)} belongs to another lane")

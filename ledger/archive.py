@@ -47,7 +47,7 @@ async def archive(db: Database, month: date, folder: Path, *, today: date) -> Ar
     """
     if month.day != 1 or _months(today) - _months(month) <= KEPT_MONTHS:
         raise CannotArchive(f"the present month and the {KEPT_MONTHS} before it stay")
-    folder.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     file = folder / f"entries-{month:%Y-%m}.csv.gz"
     async with db.transaction(isolation="repeatable_read") as conn:
         await Q.patient(conn)
@@ -61,7 +61,7 @@ async def archive(db: Database, month: date, folder: Path, *, today: date) -> Ar
 
 
 async def restore(db: Database, month: date, file: Path) -> Archived:
-    """Bring a month back from its file, if it is that file, and verify the chain over it. Raises CannotArchive, OSError."""
+    """Bring a month back from its file, and verify the chain over it. Raises CannotArchive, OSError."""
     async with db.transaction() as conn:
         await Q.patient(conn)
         known = {row["month"]: row for row in await Q.archived_months(conn)}

@@ -122,3 +122,8 @@ SELECT ledger.recreate_month_v1(:month);
 -- name: attach_month!
 -- Make it a month of the ledger again.
 SELECT ledger.attach_month_v1(:month, :entries);
+
+-- name: limits^
+-- What an account's limits are now, locked for a change.
+SELECT b.floor, b.ceiling FROM ledger.accounts a JOIN ledger.balances b ON b.account_id = a.id
+WHERE a.code = :code AND a.currency = :currency FOR NO KEY UPDATE OF b;

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from matchday import check, config, demo, processes, supervisor
+from matchday import check, config, demo, ledger_cli, processes, supervisor
 from matchday.config import ConfigError
 from matchday.home import Addresses, Home, HomeInUse
 from matchday.supervisor import DidNotStart
@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     for role, text in ROLE_HELP.items():
         command(role, _role(role), text)
     command("migrate", _migrate, "bring the schema up to date")
+    ledger_cli.add(commands)
     command("check", _check, "name every fault of configuration, contracts and queries")
     return parser
 

@@ -56,6 +56,8 @@ class Config:
     sandbox_port: int
     sandbox_smtp_port: int
     sandbox_dir: Path
+    anchor_key: str | None = field(repr=False)
+    anchor_file: Path
 
     @property
     def problem_base(self) -> str:
@@ -102,6 +104,8 @@ def read(environ: Mapping[str, str]) -> Config:
         sandbox_port=env.integer("SANDBOX_PORT", 8081, low=1, high=65535),
         sandbox_smtp_port=env.integer("SANDBOX_SMTP_PORT", 8025, low=1, high=65535),
         sandbox_dir=Path(env.text("SANDBOX_DIR", ".matchday/sandbox")),
+        anchor_key=next(iter(env.files("LEDGER_ANCHOR_KEY_FILE", required=False)), None),  # PEM file, Ed25519, private
+        anchor_file=Path(env.text("LEDGER_ANCHOR_FILE", ".matchday/anchors.jsonl")),
     )
     if host in ("0.0.0.0", "::") and not environ.get("PUBLIC_URL"):  # noqa: S104
         env.faults.append("PUBLIC_URL must be set when MATCHDAY_HOST is every address")
@@ -173,9 +177,9 @@ class _Reader:
     def secrets(self, key: str) -> tuple[str, ...]:
         return tuple(self._long_enough(key, item) for item in self.items(key, required=True))
 
-    def files(self, key: str) -> tuple[str, ...]:
+    def files(self, key: str, *, required: bool = True) -> tuple[str, ...]:
         texts = []
-        for path in self.items(key, required=True):
+        for path in self.items(key, required=required):
             try:
                 texts.append(Path(path).read_text("ascii"))
             except (OSError, UnicodeDecodeError):

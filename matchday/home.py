@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 PORTS = {"MATCHDAY_PORT": 8080, "SANDBOX_PORT": 8081, "SANDBOX_SMTP_PORT": 8025}
 HOST = "127.0.0.1"
@@ -37,6 +37,7 @@ class Home:
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         self._token_key = self.path / "token-key.pem"
+        self._anchor_key = self.path / "anchor-key.pem"
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Home:
@@ -62,6 +63,8 @@ class Home:
         environ = {key: value for key, value in environ.items() if value}  # empty is unset, as in `config`
         env = {**self._secrets(), **environ}
         env.setdefault("TOKEN_KEY_FILES", str(self._token_key))
+        env.setdefault("LEDGER_ANCHOR_KEY_FILE", str(self._anchor_key))
+        env.setdefault("LEDGER_ANCHOR_FILE", str(self.path / "anchors.jsonl"))
         for key, port in PORTS.items():
             env[key] = environ.get(key) or str(_free_port(port))
         env.setdefault("PUBLIC_URL", f"http://{HOST}:{env['MATCHDAY_PORT']}")
@@ -95,7 +98,7 @@ class Home:
     def _secrets(self) -> dict[str, str]:
         path = self.path / "secrets.json"
         if not path.exists():
-            _write_private(self._token_key, _new_key())
+            _write_private(self._token_key, _pem(ec.generate_private_key(ec.SECP256R1())))
             made = {
                 "PASSWORD_PEPPER": secrets.token_urlsafe(32),
                 "CODE_PEPPER": secrets.token_urlsafe(32),
@@ -105,16 +108,16 @@ class Home:
                 "RAZORPAY_WEBHOOK_SECRETS": secrets.token_urlsafe(24),
             }
             _write_private(path, json.dumps(made, indent=2))
+        if not self._anchor_key.exists():
+            _write_private(self._anchor_key, _pem(ed25519.Ed25519PrivateKey.generate()))
         loaded: dict[str, str] = json.loads(path.read_text())
         return loaded
 
 
-def _new_key() -> str:
-    return (
-        ec.generate_private_key(ec.SECP256R1())
-        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        .decode()
-    )
+def _pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
 
 
 def _write_private(path: Path, text: str) -> None:

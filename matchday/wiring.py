@@ -33,6 +33,7 @@ from integrations.razorpay.sandbox import RazorpaySandboxConfig
 from integrations.sandbox import SandboxConfig, create_sandbox
 from integrations.smtp.client import SmtpConfig, SmtpSender
 from integrations.smtp.sandbox import SmtpSandboxConfig
+from ledger.sweeps import Sweeps
 from matchday.broker import Kicker, Task, create_broker, register
 from matchday.config import Config
 from matchday.health import Health
@@ -90,9 +91,15 @@ def tasks(config: Config, opened: Resources) -> dict[str, Task]:
     """Every task a worker runs, by name."""
     identity = identity_jobs.Jobs(opened.db, sender=SmtpSender(_smtp(config)))
     payments = payments_jobs.Jobs(opened.db, deposits=_deposits(config, opened), gateways=opened.gateways)
+    ledger = Sweeps(opened.db, anchor_key=config.anchor_key, anchor_file=config.anchor_file)
     return {
         "identity.send_email": identity.send_email,
         "identity.send_due_emails": identity.send_due_emails,
+        "ledger.seal": ledger.seal,
+        "ledger.expire_holds": ledger.expire_holds,
+        "ledger.anchor": ledger.anchor,
+        "ledger.ensure_months": ledger.ensure_months,
+        "ledger.check": ledger.check,
         "payments.process_delivery": payments.process_delivery,
         "payments.process_due_deliveries": payments.process_due_deliveries,
         "payments.purge_idempotency_keys": payments.purge_idempotency_keys,

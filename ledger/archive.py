@@ -17,9 +17,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from contracts.errors import StorageBusy
 from ledger.chain import Q
 from ledger.verify import Report, verify
+from storage import faults
 from storage.db import Connection, Database
+
+# The lock of the last step was not free in time.
+faults.on_sqlstate("55P03", lambda _: StorageBusy())
 
 # The present month and so many before it stay: what may still be reversed or repeated is among them.
 KEPT_MONTHS = 2

@@ -124,6 +124,7 @@ SELECT ledger.recreate_month_v1(:month);
 SELECT ledger.attach_month_v1(:month, :entries);
 
 -- name: limits^
--- What an account's limits are now, locked for a change.
-SELECT b.floor, b.ceiling FROM ledger.accounts a JOIN ledger.balances b ON b.account_id = a.id
+-- What an account's limits are now and whether it may be closed, locked for a change.
+SELECT b.floor, b.ceiling, b.credits = b.debits AND b.pending_credits = 0 AND b.pending_debits = 0 AS closable
+FROM ledger.accounts a JOIN ledger.balances b ON b.account_id = a.id
 WHERE a.code = :code AND a.currency = :currency FOR NO KEY UPDATE OF b;

@@ -57,8 +57,8 @@ def add(commands: Any) -> None:
         changed = command(name, _change, f"make an account {status}")
         changed.add_argument("account", help="its code, as wallet:usr_…")
         changed.add_argument("--currency", default="INR")
-        changed.add_argument("--actor", required=True, help="who wants it")
-        changed.add_argument("--reason", required=True)
+        changed.add_argument("--actor", required=True, type=_up_to(100), help="who wants it")
+        changed.add_argument("--reason", required=True, type=_up_to(500))
         changed.set_defaults(status=status)
 
 
@@ -86,7 +86,8 @@ async def _connected(run: Run, arguments: argparse.Namespace, loaded: Config) ->
 async def _verify(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
     file = arguments.anchors or (loaded.anchor_file if loaded.anchor_file.exists() else None)
     pem = arguments.public_key.read_text("ascii") if arguments.public_key else loaded.anchor_key
-    heads, findings = {}, []
+    heads: dict[tuple[int, int], bytes] = {}
+    findings: list[str] = []
     if file is not None:
         if pem is None:
             raise ValueError("anchors need --public-key or LEDGER_ANCHOR_KEY_FILE")
@@ -96,57 +97,58 @@ async def _verify(db: Database, arguments: argparse.Namespace, loaded: Config) -
         report = await verify(conn, anchored=heads, since=arguments.since)
     rate = report.transactions / max(time.monotonic() - began, 0.001)
     for finding in findings + report.findings:
-        print(finding)
-    print(
-        f"{report.blocks} blocks, {report.transactions} transactions, {rate:.0f} a second; {report.waiting} not sealed yet"
+        _say(finding)
+    _say(
+        f"{report.blocks} blocks, {report.transactions} transactions, {rate:.0f} a second; "
+        f"{report.waiting} not sealed yet"
     )
-    print(f"{len(heads)} anchored heads" if file else "no anchors: a tail that was cut off would not be noticed")
+    _say(f"{len(heads)} anchored heads" if file else "no anchors: a tail that was cut off would not be noticed")
     if report.archived:
-        print(f"{report.archived} transactions of archived months were not hashed again")
+        _say(f"{report.archived} transactions of archived months were not hashed again")
     if findings or report.findings:
         sys.exit(1)
-    print("the books are as they were sealed")
+    _say("the books are as they were sealed")
 
 
 async def _check(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
     async with db.transaction(**SNAPSHOT) as conn:
         found = await audit(conn)
     for violation in found:
-        print(violation)
+        _say(violation)
     if found:
         sys.exit(1)
-    print("every invariant holds")
+    _say("every invariant holds")
 
 
 async def _seal(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
     began = time.monotonic()
     sealed = await chain.seal(db)
-    print(f"{sealed} transactions sealed, {sealed / max(time.monotonic() - began, 0.001):.0f} a second")
+    _say(f"{sealed} transactions sealed, {sealed / max(time.monotonic() - began, 0.001):.0f} a second")
 
 
 async def _anchor(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
     if loaded.anchor_key is None:
         raise ValueError("LEDGER_ANCHOR_KEY_FILE must be set")
     number = await anchors.anchor(db, key=loaded.anchor_key, file=loaded.anchor_file)
-    print(f"anchor {number} is in {loaded.anchor_file}")
+    _say(f"anchor {number} is in {loaded.anchor_file}")
 
 
 async def _months(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
     async with db.connection() as conn:
         for row in await chain.Q.archived_months(conn):
-            print(f"{row['month']:%Y-%m}  archived, {row['entries']} entries, SHA-256 {row['digest'].hex()}")
+            _say(f"{row['month']:%Y-%m}  archived, {row['entries']} entries, SHA-256 {row['digest'].hex()}")
         for row in await chain.Q.months(conn):
-            print(f"{row['month']:%Y-%m}  about {row['entries']} entries, {row['bytes'] / 1e6:.1f} MB")
+            _say(f"{row['month']:%Y-%m}  about {row['entries']} entries, {row['bytes'] / 1e6:.1f} MB")
 
 
 async def _archive(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
     done = await archive.archive(db, arguments.month, arguments.to, today=datetime.now(UTC).date())
-    print(f"{done.entries} entries are in {done.file}, SHA-256 {done.digest.hex()}")
+    _say(f"{done.entries} entries are in {done.file}, SHA-256 {done.digest.hex()}")
 
 
 async def _restore(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
     done = await archive.restore(db, arguments.month, arguments.file)
-    print(f"{done.entries} entries are back, and they are what was sealed")
+    _say(f"{done.entries} entries are back, and they are what was sealed")
 
 
 async def _change(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
@@ -154,11 +156,13 @@ async def _change(db: Database, arguments: argparse.Namespace, loaded: Config) -
         limits = await chain.Q.limits(conn, code=arguments.account, currency=arguments.currency)
         if limits is None:
             raise ValueError(f"there is no account {arguments.account} in {arguments.currency}")
+        if arguments.status == "closed" and not limits["closable"]:
+            raise ValueError("an account closes at zero, with nothing pending: freeze it, or empty it first")
         change = await Q.change_account(
             conn, code=arguments.account, currency=arguments.currency, status=arguments.status, floor=limits["floor"],
             ceiling=limits["ceiling"], actor=arguments.actor, reason=arguments.reason,
         )  # fmt: skip
-    print(f"{arguments.account} is {arguments.status}; change {change}")
+    _say(f"{arguments.account} is {arguments.status}; change {change}")
 
 
 def _day(text: str) -> datetime:
@@ -167,3 +171,16 @@ def _day(text: str) -> datetime:
 
 def _month(text: str) -> date:
     return date.fromisoformat(f"{text}-01")
+
+
+def _up_to(limit: int) -> Callable[[str], str]:
+    def text(value: str) -> str:
+        if not 1 <= len(value) <= limit:
+            raise argparse.ArgumentTypeError(f"takes 1 to {limit} characters")
+        return value
+
+    return text
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from contracts.money import Money
 from ledger import anchors, chain, journal, recipes
 from ledger.verify import Heads, Report, verify
+from matchday.home import Home
 from storage.db import Database
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -186,3 +189,31 @@ async def test_the_guards_refuse(books: Database, statement: str, state: str) ->
     finally:
         await connection.close()
     assert refused.value.sqlstate == state
+
+
+async def command(home: Home, database: Database, *arguments: str) -> tuple[int | None, str]:
+    environment = {**home.environment(os.environ), "DATABASE_URL": database.dsn, "REDIS_URL": "redis://127.0.0.1:1/0"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "matchday", "ledger", *arguments, env=environment, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    said, _ = await process.communicate()
+    return process.returncode, said.decode()
+
+
+async def test_the_commands_say_what_they_found(books: Database, home: Path) -> None:
+    home.mkdir()
+    stack = Home(home)
+    assert await command(stack, books, "anchor") == (0, f"anchor 1 is in {home / 'anchors.jsonl'}\n")
+    code, said = await command(stack, books, "verify")
+    assert (code, "40 transactions" in said, "as they were sealed" in said) == (0, True, True)
+    freeze = ("freeze", "wallet:usr_7", "--actor", "ops", "--reason", "case 7")
+    assert await command(stack, books, *freeze) == (0, "wallet:usr_7 is frozen; change 1\n")
+    code, said = await command(stack, books, "close", *freeze[1:])
+    assert (code, said.startswith("matchday: an account closes at zero")) == (1, True)
+    await tamper(books, TAMPERING["a reference"])
+    code, said = await command(stack, books, "verify")
+    assert (code, "or its entries are not what was sealed" in said) == (1, True)
+    await tamper(books, TAMPERING["a balance"])
+    code, said = await command(stack, books, "check")
+    assert (code, "I3 balance of" in said) == (1, True)

@@ -66,7 +66,10 @@ async def archive(db: Database, month: date, folder: Path, *, today: date) -> Ar
 
 
 async def restore(db: Database, month: date, file: Path) -> Archived:
-    """Bring a month back from its file, and verify the chain over it. Raises CannotArchive, OSError."""
+    """Bring a month back from its file, and verify the chain over it. Raises CannotArchive, OSError.
+
+    When the chain does not verify, the month is back all the same: the file was the one that was archived.
+    """
     async with db.transaction() as conn:
         await Q.patient(conn)
         known = {row["month"]: row for row in await Q.archived_months(conn)}
@@ -83,6 +86,8 @@ async def restore(db: Database, month: date, file: Path) -> Archived:
         name = await Q.recreate_month(conn, month=month)
         await conn.raw.copy_to_table(name, schema_name="ledger", source=_chunks(file), format="csv")
         await Q.attach_month(conn, month=month, entries=known[month]["entries"])
+    # Not before the commit: the last step has locked a partition that every posting looks at.
+    async with db.transaction(isolation="repeatable_read", readonly=True) as conn:
         _prove(await verify(conn))
     return Archived(month, known[month]["entries"], digest, file)
 

@@ -6,9 +6,11 @@ import gzip
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
 
-from ledger import accounts, archive, balances, chain, checks
+from contracts.money import Money
+from ledger import accounts, archive, balances, chain, checks, journal
 from ledger.archive import CannotArchive
 from storage.db import Database
 from tests.money.test_chain import TABLES, post, verified
@@ -108,3 +110,35 @@ async def test_what_is_not_sealed_stays(database: Database, tmp_path: Path) -> N
     await post(database, "pay_1")
     with pytest.raises(CannotArchive, match="1 transactions of it are not sealed"):
         await archive.archive(database, PRESENT, tmp_path, today=LATER)
+
+
+async def test_a_month_with_an_open_hold_stays(database: Database, tmp_path: Path) -> None:
+    await post(database, "pay_1")
+    wallet = accounts.wallet("usr_1", "INR")
+    hold = journal.Hold("hold", "hold", "", None, wallet, CLEARING, Money.parse("1.00", "INR"), datetime.now(UTC))
+    async with database.transaction() as conn:
+        await journal.place(conn, hold)
+    await chain.seal(database)
+    with pytest.raises(CannotArchive, match="1 holds"):
+        await archive.archive(database, PRESENT, tmp_path, today=LATER)
+
+
+async def test_nobody_says_that_a_month_is_archived_which_is_not(books: Database, tmp_path: Path) -> None:
+    digest = "decode(repeat('00', 32), 'hex')"
+    await archive.archive(books, LAST, tmp_path, today=LATER)
+    connection = await asyncpg.connect(books.dsn)
+    try:
+        for statement, state in (
+            (
+                f"INSERT INTO ledger.archived_months (month, entries, digest) VALUES ('{PRESENT}', 10, {digest})",
+                "LG014",
+            ),
+            ("DELETE FROM ledger.archived_months", "LG014"),
+            ("UPDATE ledger.archived_months SET entries = 0", "LG001"),
+            (f"SELECT ledger.archive_month_v1('{PRESENT}', 9, {digest})", "LG014"),
+        ):
+            with pytest.raises(asyncpg.PostgresError) as refused:
+                await connection.execute(statement)
+            assert refused.value.sqlstate == state
+    finally:
+        await connection.close()

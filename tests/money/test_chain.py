@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import sys
 from datetime import UTC, datetime
@@ -217,3 +218,15 @@ async def test_the_commands_say_what_they_found(books: Database, home: Path) -> 
     await tamper(books, TAMPERING["a balance"])
     code, said = await command(stack, books, "check")
     assert (code, "I3 balance of" in said) == (1, True)
+
+
+def test_the_tree_is_that_of_certificate_transparency() -> None:
+    texts = ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")
+    hashes = [hashlib.sha256(b"\x00" + bytes.fromhex(text)).digest() for text in texts]
+    assert chain.root(hashes[:3]).hex() == "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77"
+    assert chain.root(hashes).hex() == "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328"
+
+
+def test_fields_cannot_run_into_each_other() -> None:
+    assert chain.encoded(["é", None, ""]).hex() == "00000002c3a9" + "ffffffff" + "00000000"
+    assert chain.encoded(["ab", "c"]) != chain.encoded(["a", "bc"])

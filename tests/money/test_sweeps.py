@@ -11,9 +11,10 @@ import pytest
 
 from contracts.errors import AppError
 from contracts.money import Money
-from ledger import accounts, balances, checks, journal
+from ledger import accounts, balances, chain, checks, journal
 from ledger.journal import Hold, Resolution
 from ledger.sweeps import Sweeps
+from storage import sql
 from storage.db import Database
 from tests.money.test_chain import post, tamper
 
@@ -89,3 +90,13 @@ async def test_the_nightly_check_tells_what_is_wrong(
     with caplog.at_level(logging.ERROR):
         assert len(await sweeps.check()) > 0
     assert {record.message for record in caplog.records} == {"ledger.violation"}
+
+
+async def test_the_database_accepts_every_query(database: Database) -> None:
+    async with database.connection() as conn:
+        assert await sql.refused(conn, chain.Q) == []
+
+
+async def test_without_a_key_nothing_is_anchored(database: Database, sweeps: Sweeps, tmp_path: Path) -> None:
+    await post(database, "pay_1")
+    assert (await sweeps.seal(), await sweeps.anchor(), (tmp_path / "anchors").exists()) == (1, False, False)

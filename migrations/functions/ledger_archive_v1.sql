@@ -74,6 +74,8 @@ BEGIN
 END $$;
 
 -- What the jobs read and call, for the role that runs them. The rest is its owner's.
+REVOKE EXECUTE ON FUNCTION ledger.seal_v1, ledger.archive_month_v1, ledger.recreate_month_v1, ledger.attach_month_v1
+    FROM PUBLIC;
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'matchday_app') THEN

@@ -17,8 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import asyncpg
-
 from contracts.errors import AppError, StorageBusy
 from ledger import journal
 from ledger.journal import Posted, Posting
@@ -135,14 +133,12 @@ class Poster:
             results = await self._write(batch)
         except AppError as refusal:
             results = [refusal] * len(batch)
-        except asyncpg.PostgresError as fault:
+        except Exception as fault:
             if len(batch) > 1:  # one of them is no posting, and takes only itself down
                 for waiting in batch:
                     await self._deliver([waiting])
                 return
             results = [fault]
-        except Exception as fault:
-            results = [fault] * len(batch)
         for waiting, result in zip(batch, results, strict=True):
             if waiting.result.done():
                 continue

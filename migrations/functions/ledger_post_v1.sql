@@ -22,8 +22,9 @@ CREATE FUNCTION ledger.post_v1(
     OUT amounts numeric[], OUT sequences bigint[], OUT credits numeric[], OUT debits numeric[],
     OUT pending_credits numeric[], OUT pending_debits numeric[]
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = ledger, pg_temp
--- One plan, by the keys, whatever the statistics of young tables and the lengths of arrays suggest.
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+-- One plan, by the keys, whatever the statistics of young tables and the lengths of arrays suggest. For the same reason
+-- lookups below are LATERAL with OFFSET 0: from what is asked for to the table, never the other way round.
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_variable
 DECLARE
     n_postings  int := cardinality(p_keys);
@@ -71,7 +72,7 @@ BEGIN
                                    AND a.ceiling IS NOT DISTINCT FROM w.ceiling AS agreed
             FROM unnest(p_codes, p_currencies, p_kinds, p_floors, p_ceilings)
                  WITH ORDINALITY AS w(code, currency, kind, floor, ceiling, slot)
-            JOIN accounts a ON a.code = w.code AND a.currency = w.currency
+            CROSS JOIN LATERAL (SELECT * FROM accounts a WHERE a.code = w.code AND a.currency = w.currency OFFSET 0) a
         ) r;
         EXIT WHEN cardinality(row_of) = cardinality(p_codes);
         PERFORM ledger.open_accounts_v1(p_codes, p_currencies, p_kinds, p_floors, p_ceilings);
@@ -99,7 +100,7 @@ BEGIN
     FOR known IN
         SELECT w.n, t.id, t.recorded_at, t.request_hash = w.hash AS same
         FROM unnest(p_keys, p_hashes) WITH ORDINALITY AS w(key, hash, n)
-        JOIN transactions t ON t.id = ledger.transaction_id(w.key)
+        CROSS JOIN LATERAL (SELECT * FROM transactions t WHERE t.id = ledger.transaction_id(w.key) OFFSET 0) t
     LOOP
         outcomes[known.n] := CASE WHEN known.same THEN 'replayed' ELSE 'key_reused' END;
         IF known.same THEN
@@ -109,7 +110,8 @@ BEGIN
     END LOOP;
     IF p_reverses IS NOT NULL THEN
         FOR known IN
-            SELECT w.n FROM unnest(p_reverses) WITH ORDINALITY AS w(id, n) JOIN transactions t ON t.reverses = w.id
+            SELECT w.n FROM unnest(p_reverses) WITH ORDINALITY AS w(id, n)
+            CROSS JOIN LATERAL (SELECT FROM transactions t WHERE t.reverses = w.id OFFSET 0) t
         LOOP
             outcomes[known.n] := coalesce(outcomes[known.n], 'already_reversed');
         END LOOP;

@@ -21,6 +21,7 @@ from storage.embedded import EmbeddedPostgres, EmbeddedValkey
 from storage.migrations import migrate
 
 TEMPLATE = "matchday_template"
+APPLICATION = "matchday_test"  # a login with the application's rights, and no more
 
 
 @contextmanager
@@ -49,14 +50,15 @@ def postgres() -> Iterator[EmbeddedPostgres]:
         try:
             _admin(server, f"CREATE DATABASE {TEMPLATE}")
             migrate(server.dsn(TEMPLATE))
+            _admin(server, f"CREATE ROLE {APPLICATION} LOGIN IN ROLE matchday_app")
             yield server
         finally:
             server.stop()
 
 
 @pytest.fixture
-def database_dsn(postgres: EmbeddedPostgres) -> Iterator[str]:
-    """The URL of a database of this test's own."""
+def owner_dsn(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """The URL of a database of this test's own, as its owner."""
     name = f"test_{secrets.token_hex(6)}"
     _admin(postgres, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
     try:
@@ -66,8 +68,25 @@ def database_dsn(postgres: EmbeddedPostgres) -> Iterator[str]:
 
 
 @pytest.fixture
+def database_dsn(owner_dsn: str) -> str:
+    """The URL of the same database as the application connects to it."""
+    return owner_dsn.replace("postgres@", f"{APPLICATION}@")
+
+
+@pytest.fixture
 async def database(database_dsn: str) -> AsyncIterator[Database]:
     database = Database(database_dsn, pool_min=1, pool_max=20)
+    await database.connect()
+    try:
+        yield database
+    finally:
+        await database.disconnect()
+
+
+@pytest.fixture
+async def owner_database(owner_dsn: str) -> AsyncIterator[Database]:
+    """The same database with its owner's rights, for tests that make tables or break what guards them."""
+    database = Database(owner_dsn, pool_min=1, pool_max=20)
     await database.connect()
     try:
         yield database

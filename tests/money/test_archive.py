@@ -29,6 +29,12 @@ LATER = (PRESENT + timedelta(days=100)).replace(day=1)
 
 
 @pytest.fixture
+def database(owner_database: Database) -> Database:
+    """With its owner's rights: only the owner archives."""
+    return owner_database
+
+
+@pytest.fixture
 async def books(database: Database) -> Database:
     """Twenty transactions of last month and five of this one, sealed. Time is made by moving rows, before any is sealed."""
     for n in range(20):

@@ -82,11 +82,11 @@ async def test_months_are_made_ahead_once(sweeps: Sweeps) -> None:
 
 
 async def test_the_nightly_check_tells_what_is_wrong(
-    database: Database, sweeps: Sweeps, caplog: pytest.LogCaptureFixture
+    database: Database, owner_database: Database, sweeps: Sweeps, caplog: pytest.LogCaptureFixture
 ) -> None:
     await post(database, "pay_1")
     assert await sweeps.check() == []
-    await tamper(database, "UPDATE ledger.balances SET credits = credits + 1")
+    await tamper(owner_database, "UPDATE ledger.balances SET credits = credits + 1")
     with caplog.at_level(logging.ERROR):
         assert len(await sweeps.check()) > 0
     assert {record.message for record in caplog.records} == {"ledger.violation"}

@@ -42,6 +42,12 @@ class Effects:
 
 
 @pytest.fixture
+def database(owner_database: Database) -> Database:
+    """With its owner's rights: these tests make a table."""
+    return owner_database
+
+
+@pytest.fixture
 async def effects(database: Database) -> Effects:
     async with database.connection() as conn:
         await conn.raw.execute("CREATE TABLE effects (id serial PRIMARY KEY, event_id text NOT NULL)")

@@ -12,8 +12,14 @@ from contracts.errors import StorageBusy
 from storage.db import Connection, Database
 
 
-async def test_a_commit_that_is_refused_gives_its_connection_back(database_dsn: str) -> None:
-    database = Database(database_dsn, pool_max=1, acquire_timeout_s=0.5)
+@pytest.fixture
+def database(owner_database: Database) -> Database:
+    """With its owner's rights: these tests make tables."""
+    return owner_database
+
+
+async def test_a_commit_that_is_refused_gives_its_connection_back(owner_dsn: str) -> None:
+    database = Database(owner_dsn, pool_max=1, acquire_timeout_s=0.5)
     await database.connect()
     try:
         async with database.connection() as conn:
@@ -29,8 +35,8 @@ async def test_a_commit_that_is_refused_gives_its_connection_back(database_dsn: 
 
 
 @pytest.mark.parametrize("inside", ["connection", "transaction"])
-async def test_a_task_that_lost_its_server_can_go_on(database_dsn: str, inside: str) -> None:
-    database = Database(database_dsn, pool_max=2)
+async def test_a_task_that_lost_its_server_can_go_on(owner_dsn: str, inside: str) -> None:
+    database = Database(owner_dsn, pool_max=2)
     await database.connect()
     try:
         for _ in range(3):
@@ -60,8 +66,8 @@ async def test_a_lost_server_does_not_swallow_a_cancellation(database: Database)
         await task
 
 
-async def test_no_free_connection_is_503_in_time(database_dsn: str) -> None:
-    database = Database(database_dsn, pool_max=1, acquire_timeout_s=0.1)
+async def test_no_free_connection_is_503_in_time(owner_dsn: str) -> None:
+    database = Database(owner_dsn, pool_max=1, acquire_timeout_s=0.1)
     await database.connect()
     try:
         async with database.connection():
@@ -74,8 +80,8 @@ async def test_no_free_connection_is_503_in_time(database_dsn: str) -> None:
         await database.disconnect()
 
 
-async def test_a_statement_that_runs_too_long_is_503(database_dsn: str) -> None:
-    database = Database(database_dsn, pool_max=1, statement_timeout_s=0.1)
+async def test_a_statement_that_runs_too_long_is_503(owner_dsn: str) -> None:
+    database = Database(owner_dsn, pool_max=1, statement_timeout_s=0.1)
     await database.connect()
     try:
         with pytest.raises(StorageBusy):

@@ -132,3 +132,7 @@ GROUP BY b.currency HAVING sum(b.credits - b.debits) <> 0 OR sum(b.pending_credi
 -- name: rows_without_a_month$
 -- How many entries lie in the partition that should be empty.
 SELECT count(*) FROM ledger.entries_default;
+
+-- name: may_write$
+-- Whether this login could write the ledger without its functions.
+SELECT has_table_privilege('ledger.entries', 'INSERT');

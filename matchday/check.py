@@ -34,6 +34,8 @@ async def faults(environ: Mapping[str, str]) -> list[str]:
             async with opened.db.connection() as conn:
                 for queries in QUERIES:
                     found += await sql.refused(conn, queries)
+                if await journal.Q.may_write(conn):
+                    found.append("DATABASE_URL: may write the ledger's tables; connect as a member of matchday_app")
             if not await opened.redis.ping():
                 found.append("REDIS_URL: no answer")
             wiring.create_web_api(loaded, opened)

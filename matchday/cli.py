@@ -85,7 +85,7 @@ def _role(role: str) -> Callable[[argparse.Namespace], None]:
 
 
 def _migrate(arguments: argparse.Namespace) -> None:
-    applied = migrate(config.read(os.environ).database_url, report=_say)
+    applied = migrate(config.read(os.environ).database_owner_url, report=_say)
     _say(f"{applied} applied")
 
 

@@ -27,6 +27,7 @@ class Config:
     """What the processes run on. The comment of each line of `read` says the environment key."""
 
     database_url: str
+    database_owner_url: str
     redis_url: str
     host: str
     port: int
@@ -70,8 +71,10 @@ def read(environ: Mapping[str, str]) -> Config:
     env = _Reader(environ)
     host = env.text("MATCHDAY_HOST", "127.0.0.1")
     port = env.integer("MATCHDAY_PORT", 8080, low=1, high=65535)
+    database_url = env.url("DATABASE_URL", None, schemes=("postgresql", "postgres"))
     config = Config(
-        database_url=env.url("DATABASE_URL", None, schemes=("postgresql", "postgres")),
+        database_url=database_url,
+        database_owner_url=env.url("DATABASE_OWNER_URL", database_url, schemes=("postgresql", "postgres")),
         redis_url=env.url("REDIS_URL", None, schemes=("redis", "rediss", "unix")),
         host=host,
         port=port,

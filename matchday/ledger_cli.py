@@ -74,8 +74,9 @@ def _execute(run: Run, arguments: argparse.Namespace) -> None:
 
 async def _connected(run: Run, arguments: argparse.Namespace, loaded: Config) -> None:
     # Months come and go by the hand of whoever owns the tables.
-    dsn = os.environ.get("DATABASE_OWNER_URL") or loaded.database_url
-    database = Database(dsn, pool_max=2, statement_timeout_s=PATIENCE_S, application_name="matchday-ledger")
+    database = Database(
+        loaded.database_owner_url, pool_max=2, statement_timeout_s=PATIENCE_S, application_name="matchday-ledger"
+    )
     await database.connect()
     try:
         await run(database, arguments, loaded)

@@ -20,6 +20,8 @@ from storage.embedded import EmbeddedPostgres, EmbeddedServer, EmbeddedValkey, d
 from storage.migrations import migrate
 
 DATABASE = "matchday"
+LOGIN = "matchday"
+APPLICATION_ROLE = "matchday_app"  # migrations/0009_roles.sql
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 WATCH_S = 0.2
@@ -100,10 +102,15 @@ class Stack:
     async def start(self) -> None:
         """Start everything. Raises ConfigError, DidNotStart, RuntimeError; the caller stops what did start."""
         await self._start_servers()
-        config.read(self._environ)
+        loaded = config.read(self._environ)
         self._say("applying migrations")
-        applied = await asyncio.to_thread(migrate, self._environ["DATABASE_URL"])
+        applied = await asyncio.to_thread(migrate, loaded.database_owner_url)
         self._say(f"migrations: {applied} applied")
+        for server in self._running:
+            if isinstance(server, EmbeddedPostgres):
+                server.ensure_login(LOGIN, member_of=APPLICATION_ROLE)
+        # The roles have no business with the owner's rights.
+        self._environ.pop("DATABASE_OWNER_URL", None)
         children = [Child(role, self._environ, self._log(role)) for role in ROLES]
         self._running += children
         try:
@@ -132,7 +139,8 @@ class Stack:
             self._running.append(postgres)
             postgres.start()
             postgres.ensure_database(DATABASE)
-            self._environ["DATABASE_URL"] = postgres.dsn(DATABASE)
+            self._environ["DATABASE_OWNER_URL"] = postgres.dsn(DATABASE)
+            self._environ["DATABASE_URL"] = postgres.dsn(DATABASE, user=LOGIN)
         if "REDIS_URL" not in self._environ:
             self._say("starting Valkey")
             valkey = EmbeddedValkey(self._home.path / "valkey")

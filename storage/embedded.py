@@ -117,9 +117,16 @@ class EmbeddedPostgres(EmbeddedServer):
         self._wheel.ensure_pgdata_inited()
         super().start()
 
-    def dsn(self, database: str = "postgres") -> str:
-        """A libpq URL of a database on this server."""
-        return f"postgresql://postgres@/{database}?host={self.socket_dir}"
+    def dsn(self, database: str = "postgres", *, user: str = "postgres") -> str:
+        """A libpq URL of a database on this server; without `user`, as the one who may do everything."""
+        return f"postgresql://{user}@/{database}?host={self.socket_dir}"
+
+    def ensure_login(self, name: str, *, member_of: str) -> None:
+        """Create a login with the rights of a role, and no others, unless it is there."""
+        with psycopg.connect(self.dsn(), autocommit=True) as connection:
+            if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (name,)).fetchone() is None:
+                statement = sql.SQL("CREATE ROLE {} LOGIN IN ROLE {}")
+                connection.execute(statement.format(sql.Identifier(name), sql.Identifier(member_of)))
 
     def ensure_database(self, name: str) -> None:
         """Create a database unless it is there."""

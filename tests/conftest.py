@@ -70,7 +70,7 @@ def owner_dsn(postgres: EmbeddedPostgres) -> Iterator[str]:
 @pytest.fixture
 def database_dsn(owner_dsn: str) -> str:
     """The URL of the same database as the application connects to it."""
-    return owner_dsn.replace("postgres@", f"{APPLICATION}@")
+    return owner_dsn.replace("//postgres@", f"//{APPLICATION}@")
 
 
 @pytest.fixture

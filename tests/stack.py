@@ -29,7 +29,7 @@ from streams import outbox
 from streams.frames import Transport
 from streams.schema import ContractBroken, MessageContract
 from tests.client import Client, reached
-from tests.conftest import TEMPLATE
+from tests.conftest import APPLICATION, TEMPLATE
 
 REDIS_DB = 7  # a database that no fixture works in
 STOP_TIMEOUT_S = 30.0
@@ -184,7 +184,7 @@ def _cloned(postgres: EmbeddedPostgres) -> Iterator[str]:
     with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
     try:
-        yield postgres.dsn(name)
+        yield postgres.dsn(name, user=APPLICATION)
     finally:
         with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")

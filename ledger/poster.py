@@ -13,8 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from contracts.errors import AppError, StorageBusy
@@ -29,10 +28,9 @@ Record = Callable[[Connection, Sequence[tuple[tuple[Posted, ...], Any]]], Awaita
 @dataclass(slots=True, eq=False)
 class _Waiting:
     postings: tuple[Posting, ...]
+    keys: list[str]
     effect: Any
-    result: asyncio.Future[tuple[Posted, ...]] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    result: asyncio.Future[tuple[Posted, ...]]
 
 
 class Poster:
@@ -83,17 +81,15 @@ class Poster:
         """
         if self._stopping or len(self._queue) >= self._limit:
             raise StorageBusy
-        waiting = _Waiting(postings, effect)
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(postings, [posting.key for posting in postings], effect, loop.create_future())
         self._queue.append(waiting)
         self._wake.set()
+        deadline = loop.call_later(self._deadline_s, _answer, waiting, StorageBusy())
         try:
-            async with asyncio.timeout(self._deadline_s):
-                return await waiting.result
-        except TimeoutError:
-            raise StorageBusy from None
+            return await waiting.result
         finally:
-            with suppress(ValueError):
-                self._queue.remove(waiting)  # given up before it left
+            deadline.cancel()
 
     async def _work(self) -> None:
         while True:
@@ -104,7 +100,7 @@ class Poster:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            keys = {posting.key for waiting in taken for posting in waiting.postings}
+            keys = {key for waiting in taken for key in waiting.keys}
             self._in_flight |= keys
             try:
                 await self._deliver(taken)
@@ -119,12 +115,10 @@ class Poster:
         keys = set(self._in_flight)
         while self._queue and len(taken) < self._batch:
             waiting = self._queue.popleft()
-            own = {posting.key for posting in waiting.postings}
-            if own & keys:
-                kept.append(waiting)
-            else:
-                taken.append(waiting)
-            keys |= own
+            if waiting.result.done():  # whose caller has given up
+                continue
+            (taken if keys.isdisjoint(waiting.keys) else kept).append(waiting)
+            keys.update(waiting.keys)
         self._queue.extendleft(reversed(kept))
         return taken
 
@@ -140,12 +134,7 @@ class Poster:
                 return
             results = [fault]
         for waiting, result in zip(batch, results, strict=True):
-            if waiting.result.done():
-                continue
-            if isinstance(result, Exception):
-                waiting.result.set_exception(result)
-            else:
-                waiting.result.set_result(result)
+            _answer(waiting, result)
 
     async def _write(self, batch: list[_Waiting]) -> Sequence[tuple[Posted, ...] | Exception]:
         async def work(conn: Connection) -> list[tuple[Posted, ...] | AppError]:
@@ -168,3 +157,13 @@ class Poster:
                     raise
                 await asyncio.sleep(0.05 * attempt)
         raise AssertionError("unreachable")
+
+
+def _answer(waiting: _Waiting, result: tuple[Posted, ...] | Exception) -> None:
+    """Tell a caller, unless it was told or went away before."""
+    if waiting.result.done():
+        return
+    if isinstance(result, Exception):
+        waiting.result.set_exception(result)
+    else:
+        waiting.result.set_result(result)

@@ -44,6 +44,7 @@ class Config:
     code_pepper: str = field(repr=False)
     cursor_secrets: tuple[str, ...] = field(repr=False)
     realtime_lifetime_s: float
+    wallet_closed_loop: bool
     razorpay_url: str
     razorpay_key_id: str
     razorpay_key_secret: str = field(repr=False)
@@ -94,6 +95,7 @@ def read(environ: Mapping[str, str]) -> Config:
         code_pepper=env.secret("CODE_PEPPER"),
         cursor_secrets=env.secrets("CURSOR_SECRETS"),  # the first seals, all open
         realtime_lifetime_s=env.milliseconds("REALTIME_LIFETIME_MS", 600_000, low=100, high=86_400_000),
+        wallet_closed_loop=env.flag("WALLET_CLOSED_LOOP", True),
         razorpay_url=env.url("RAZORPAY_API_URL", "https://api.razorpay.com", schemes=("http", "https")).rstrip("/"),
         razorpay_key_id=env.text("RAZORPAY_KEY_ID", None),
         razorpay_key_secret=env.text("RAZORPAY_KEY_SECRET", None),

@@ -69,9 +69,11 @@ async def serving(api: wiring.Api) -> AsyncIterator[None]:
     api.app.on_shutdown.append(drain)
     await api.revocations.start()
     await api.realtime.start()
+    api.poster.start()
     try:
         yield
     finally:
+        await api.poster.stop()
         await api.revocations.stop()
         api.hasher.close()
 

@@ -16,6 +16,7 @@ from contracts.principal import Principal
 from contracts.runtime import Handler, RuntimeOptions, create_api, load_contracts
 from handlers.identity import jobs as identity_jobs
 from handlers.identity import operations as identity_operations
+from handlers.identity import store as identity_store
 from handlers.identity.passwords import Argon2Cost, PasswordHasher
 from handlers.identity.service import Identity, IdentityConfig
 from handlers.identity.sessions import Revocations
@@ -27,12 +28,15 @@ from handlers.payments.webhooks import Webhooks
 from handlers.realtime import channels
 from handlers.realtime import operations as realtime_operations
 from handlers.wallet import operations as wallet_operations
+from handlers.wallet import service as wallet_service
+from handlers.wallet.transfers import TransferOperations
 from integrations.ports import PaymentGateway
 from integrations.razorpay import RazorpayConfig, RazorpayGateway
 from integrations.razorpay.sandbox import RazorpaySandboxConfig
 from integrations.sandbox import SandboxConfig, create_sandbox
 from integrations.smtp.client import SmtpConfig, SmtpSender
 from integrations.smtp.sandbox import SmtpSandboxConfig
+from ledger.poster import Poster
 from ledger.sweeps import Sweeps
 from matchday.broker import Kicker, Task, create_broker, register
 from matchday.config import Config
@@ -48,7 +52,7 @@ from streams.relay import Relay
 
 CONTRACTS = Path(__file__).resolve().parent.parent / "contracts"
 SLICES = ("identity", "wallet", "payments", "webhooks", "realtime")
-USER_SCOPES = ("payments:read", "payments:write", "profile:read", "realtime:read", "wallet:read")
+USER_SCOPES = ("payments:read", "payments:write", "profile:read", "realtime:read", "wallet:read", "wallet:write")
 PASSWORD_QUEUE = 20
 
 
@@ -114,6 +118,7 @@ class Api:
     realtime: Realtime
     revocations: Revocations
     hasher: PasswordHasher
+    poster: Poster
 
 
 def create_web_api(
@@ -140,9 +145,11 @@ def create_web_api(
         opened.db, hasher=hasher, tokens=tokens, revocations=revocations, kick=opened.kick,
         config=IdentityConfig(code_pepper=config.code_pepper.encode(), scopes=USER_SCOPES),
     )  # fmt: skip
+    poster = Poster(opened.db, record=wallet_service.tell)
     handlers = [
         identity_operations.Operations(identity),
         wallet_operations.Operations(opened.db),
+        TransferOperations(_transfers(config, opened, poster)),
         payments_operations.Operations(
             opened.db, deposits=_deposits(config, opened), gateways=opened.gateways, kick=opened.kick
         ),
@@ -163,7 +170,7 @@ def create_web_api(
             web.get("/v1/realtime/ws", realtime.websocket_handler),
         ],
     )
-    return Api(app, realtime, revocations, hasher)
+    return Api(app, realtime, revocations, hasher, poster)
 
 
 def operations(handlers: list[object]) -> dict[str, Handler]:
@@ -205,6 +212,16 @@ def create_vendor_sandbox(config: Config) -> web.Application:
 def _deposits(config: Config, opened: Resources) -> Deposits:
     payments = PaymentsConfig(public_url=config.public_url, gateway="razorpay")
     return Deposits(opened.db, gateways=opened.gateways, config=payments)
+
+
+def _transfers(config: Config, opened: Resources, poster: Poster) -> wallet_service.Transfers:
+    async def user_exists(user_id: str) -> bool:
+        async with opened.db.connection() as conn:
+            return await identity_store.find_user(conn, user_id) is not None
+
+    return wallet_service.Transfers(
+        opened.db, poster=poster, user_exists=user_exists, closed_loop=config.wallet_closed_loop
+    )
 
 
 def _realtime(

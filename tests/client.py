@@ -119,6 +119,17 @@ class Client:
         deposit: dict[str, Any] = self.call("POST", "/v1/payments/deposits", expect=201, json=body, headers=headers)
         return deposit
 
+    @property
+    def user_id(self) -> str:
+        return str(self.call("GET", "/v1/identity/me", expect=200)["user_id"])
+
+    def transfer(self, to: str, amount: str = "100.00") -> dict[str, Any]:
+        """Send money to another user's wallet."""
+        body = {"to": to, "amount": {"amount": amount, "currency": "INR"}}
+        headers = {"Idempotency-Key": secrets.token_urlsafe(24)}
+        made: dict[str, Any] = self.call("POST", "/v1/wallet/transfers", expect=201, json=body, headers=headers)
+        return made
+
     def pay(self, deposit: dict[str, Any], *, action: str = "pay") -> Form:
         """Pay, or fail to, on the hosted page; return the signed form with which the browser is sent back."""
         hosted = self._submit(self._open(deposit["checkout_url"]).form())

@@ -145,6 +145,7 @@ def running(postgres: EmbeddedPostgres, valkey: EmbeddedValkey, home: Path, **se
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
             "RESPONSE_VALIDATION": "strict",
+            "WALLET_CLOSED_LOOP": "false",
             **{key: str(unused_port()) for key in ("MATCHDAY_PORT", "SANDBOX_PORT", "SANDBOX_SMTP_PORT")},
         }
         home.mkdir(parents=True, exist_ok=True)

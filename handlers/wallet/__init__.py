@@ -1,1 +1,5 @@
-"""The wallet as its owner sees it: read models on the ledger. Owns no table, emits no event."""
+"""The wallet as its owner sees it: read models on the ledger, and transfers between users.
+
+Owns no table: the ledger keeps what a transfer is. Emits `wallet.debited` and `wallet.credited`. Error codes:
+`transfer.unknown`, `transfer.archived`, `wallet.closed_loop`, `wallet.receiver_unknown`, `wallet.transfer_to_self`.
+"""

@@ -52,7 +52,19 @@ class World:
 
     @cached_property
     def user_id(self) -> str:
-        return str(self.signed_in.call("GET", "/v1/identity/me", expect=200)["user_id"])
+        return self.signed_in.user_id
+
+    @cached_property
+    def receiver(self) -> str:
+        """Somebody to send money to, now that there is some."""
+        self.signed_in.paid_deposit()
+        with Client(self.client.api, self.client.sandbox) as other:
+            other.sign_up_and_in()
+            return other.user_id
+
+    @cached_property
+    def transfer(self) -> dict[str, Any]:
+        return self.signed_in.transfer(self.receiver, "0.01")
 
     @cached_property
     def open_deposit(self) -> dict[str, Any]:
@@ -181,11 +193,17 @@ def list_entries(case: Case) -> None:
         case.query = {**case.query, "cursor": world.cursor}
 
 
-def create_deposit(case: Case) -> None:
+def with_own_key(case: Case) -> None:
     """A key that another body used is another one's: the contract refuses that, and rightly."""
     key = case.headers["Idempotency-Key"]
     if world.keys.setdefault(key, case.body) != case.body:
         case.headers = {**case.headers, "Idempotency-Key": secrets.token_urlsafe(24)}
+
+
+def create_transfer(case: Case) -> None:
+    if not is_left_alone(case):
+        case.body = {**case.body, "to": world.receiver, "amount": {"amount": "0.01", "currency": "INR"}}
+    with_own_key(case)
 
 
 def return_from_checkout(case: Case) -> None:
@@ -206,7 +224,9 @@ LIVE: dict[str, Callable[[Case], None]] = {
     "resendCode": resend_code,
     "createSession": create_session,
     "listEntries": list_entries,
-    "createDeposit": create_deposit,
+    "createTransfer": create_transfer,
+    "getTransfer": in_path("transfer_id", lambda: world.transfer["transfer_id"]),
+    "createDeposit": with_own_key,
     "getDeposit": in_path("deposit_id", lambda: world.open_deposit["deposit_id"]),
     "openCheckout": in_path("checkout_id", lambda: checkout_id(world.open_deposit)),
     "returnFromCheckout": return_from_checkout,

@@ -1,0 +1,35 @@
+"""What a transfer between users must be, before the ledger is asked."""
+
+from __future__ import annotations
+
+from contracts.errors import Forbidden, Gone, NotFound, Refused
+
+
+class ClosedLoop(Forbidden):
+    code, title = "wallet.closed_loop", "Users of a closed wallet do not pay each other"
+
+
+class TransferToSelf(Refused):
+    code, title = "wallet.transfer_to_self", "Sender and receiver are the same"
+
+
+class ReceiverUnknown(Refused):
+    code, title = "wallet.receiver_unknown", "No such receiver"
+
+
+class TransferUnknown(NotFound):
+    code, title = "transfer.unknown", "No such transfer"
+
+
+class TransferArchived(Gone):
+    """Its entries were taken out of the database with their month."""
+
+    code, title = "transfer.archived", "This transfer is in the archive"
+
+
+def ensure_allowed(sender: str, receiver: str, *, closed_loop: bool) -> None:
+    """Raise ClosedLoop or TransferToSelf."""
+    if closed_loop:
+        raise ClosedLoop
+    if sender == receiver:
+        raise TransferToSelf

@@ -1,0 +1,137 @@
+"""The use cases of the wallet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from contracts import ids
+from contracts.errors import IdempotencyMismatch
+from contracts.events import Event
+from contracts.money import Money
+from handlers.wallet import rules
+from handlers.wallet.rules import ReceiverUnknown, TransferArchived, TransferUnknown
+from ledger import accounts, recipes, transactions
+from ledger.journal import Line, Posted
+from ledger.poster import Poster
+from ledger.refusals import KeyReused
+from storage.db import Connection, Database
+from streams import outbox
+
+
+class UserExists(Protocol):
+    """The question that the wallet asks about a receiver. Raises StorageBusy."""
+
+    async def __call__(self, user_id: str) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Money from one user's wallet to another's. Its id is that of its transaction under another prefix."""
+
+    id: str
+    sender: str
+    receiver: str
+    amount: Money
+    note: str | None
+
+
+class KnownUsers:
+    """Asks whether a user exists, once: users are not deleted, and a wallet that must not receive is closed."""
+
+    def __init__(self, ask: UserExists, *, size: int = 100_000) -> None:
+        self._ask = ask
+        self._size = size
+        self._known: dict[str, None] = {}
+
+    async def __call__(self, user_id: str) -> bool:
+        if user_id in self._known:
+            return True
+        if not await self._ask(user_id):
+            return False
+        if len(self._known) >= self._size:
+            del self._known[next(iter(self._known))]
+        self._known[user_id] = None
+        return True
+
+
+class Transfers:
+    """Sending and reading transfers. The ledger is the only place that keeps them."""
+
+    def __init__(self, db: Database, *, poster: Poster, user_exists: UserExists, closed_loop: bool) -> None:
+        self._db = db
+        self._poster = poster
+        self._user_exists = KnownUsers(user_exists)
+        self._closed_loop = closed_loop
+
+    async def send(
+        self, *, sender: str, key: str, receiver: str, amount: Money, note: str | None
+    ) -> tuple[Transfer, Posted]:
+        """Move the amount once for each key of the sender; return when it is committed.
+
+        Raises ClosedLoop, TransferToSelf, ReceiverUnknown, IdempotencyMismatch, TransferArchived, StorageBusy, and
+        `ledger.refusals`. Effects: a posting; events `wallet.debited` and `wallet.credited` in its transaction.
+        """
+        rules.ensure_allowed(sender, receiver, closed_loop=self._closed_loop)
+        if not await self._user_exists(receiver):
+            raise ReceiverUnknown
+        posting = recipes.transfer(sender=sender, receiver=receiver, request_key=key, amount=amount, note=note)
+        transfer = Transfer(posting.reference, sender, receiver, amount, note)
+        try:
+            (posted,) = await self._poster.post(posting, effect=transfer)
+        except KeyReused:
+            raise IdempotencyMismatch from None
+        return transfer, _present(posted)
+
+    async def read(self, transfer_id: str, *, user_id: str) -> tuple[Transfer, Posted]:
+        """A transfer for one of its two parties. Raises TransferUnknown, TransferArchived."""
+        async with self._db.connection() as conn:
+            found = await transactions.find(conn, ids.of("txn", ids.decode(transfer_id.removeprefix("trf_"))))
+        if found is None or found.kind != "transfer":
+            raise TransferUnknown
+        wallets = {line.account.code.removeprefix("wallet:"): line for line in found.posted.lines}
+        if user_id not in wallets:
+            raise TransferUnknown
+        _present(found.posted)
+        sender, receiver = sorted(wallets, key=lambda user: wallets[user].amount)
+        amount = Money(wallets[receiver].amount, wallets[receiver].account.currency)
+        return Transfer(transfer_id, sender, receiver, amount, found.metadata.get("note")), found.posted
+
+
+async def tell(conn: Connection, written: Sequence[tuple[tuple[Posted, ...], Any]]) -> None:
+    """Write the events of transfers that were posted now, in their transaction: the poster's `record`."""
+    events: list[Event] = []
+    for (posted,), transfer in written:
+        out, into = (posted.line(accounts.wallet(user, transfer.amount.currency)) for user in _parties(transfer))
+        events.append(_event("wallet.debited", transfer.sender, transfer.receiver, transfer, posted, out))
+        events.append(_event("wallet.credited", transfer.receiver, transfer.sender, transfer, posted, into))
+    await outbox.append_many(conn, events)
+
+
+def _event(type: str, user_id: str, counterparty: str, transfer: Transfer, posted: Posted, line: Line) -> Event:
+    return Event(
+        type=type,
+        subject=user_id,
+        channels=(f"user:{user_id}", f"wallet:{user_id}"),
+        data={
+            "transaction_id": posted.transaction_id,
+            "kind": "transfer",
+            "reference": transfer.id,
+            "amount": transfer.amount.json(),
+            "balance": {"available": line.available.json()},
+            "counterparty": counterparty,
+        },
+        time=posted.recorded_at,
+    )
+
+
+def _parties(transfer: Transfer) -> tuple[str, str]:
+    return transfer.sender, transfer.receiver
+
+
+def _present(posted: Posted) -> Posted:
+    # A month of entries that was archived leaves the transactions behind, without their amounts.
+    if posted.lines[0].sequence is None:
+        raise TransferArchived
+    return posted

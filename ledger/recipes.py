@@ -31,13 +31,13 @@ def posting(
     debits: Mapping[Account, Money],
     credits: Mapping[Account, Money],
     up_to: bool = False,
-    **metadata: str,
+    metadata: dict[str, str] | None = None,
 ) -> Posting:
     """A posting under the key `kind:fact`. A side of zero is left out; accounts are striped as the chart says."""
     key = f"{kind}:{fact}"
     legs = [debit(_striped(account, key), amount) for account, amount in debits.items() if amount.amount]
     legs += [credit(_striped(account, key), amount) for account, amount in credits.items() if amount.amount]
-    return Posting(key, kind, reference, happened_at, tuple(legs), metadata, up_to=up_to)
+    return Posting(key, kind, reference, happened_at, tuple(legs), metadata or {}, up_to=up_to)
 
 
 def _striped(account: Account, key: str) -> Account:
@@ -59,8 +59,7 @@ def deposit(
         happened_at=happened_at,
         debits={accounts.gateway_clearing(gateway, amount.currency): amount},
         credits={accounts.wallet(user_id, amount.currency): amount},
-        gateway=gateway,
-        payment_id=payment_id,
+        metadata={"gateway": gateway, "payment_id": payment_id},
     )
 
 
@@ -95,8 +94,7 @@ def refund(
         happened_at=happened_at,
         debits={accounts.wallet(user_id, amount.currency): amount},
         credits={accounts.refund_clearing(gateway, refund_id, amount.currency): amount},
-        gateway=gateway,
-        payment_id=payment_id,
+        metadata={"gateway": gateway, "payment_id": payment_id},
     )
 
 
@@ -138,15 +136,14 @@ def refund_unasked(
         happened_at=happened_at,
         debits={accounts.receivable(user_id, amount.currency): amount},
         credits={accounts.gateway_clearing(gateway, amount.currency): amount},
-        gateway=gateway,
-        payment_id=payment_id,
+        metadata={"gateway": gateway, "payment_id": payment_id},
     )
 
 
 def receivable_collected(
-    *, collection_id: str, user_id: str, amount: Money, reference: str, happened_at: datetime
+    *, collection_id: str, source: Account, user_id: str, amount: Money, reference: str, happened_at: datetime
 ) -> Posting:
-    """As much of `amount` as the wallet has and the user owes, from the one to the other.
+    """As much of `amount` as the user owes and has in `source`, their wallet or their earnings as a host.
 
     Refused as NothingAvailable when that is nothing; the user still owes it then.
     """
@@ -155,7 +152,7 @@ def receivable_collected(
         collection_id,
         reference=reference,
         happened_at=happened_at,
-        debits={accounts.wallet(user_id, amount.currency): amount},
+        debits={source: amount},
         credits={accounts.receivable(user_id, amount.currency): amount},
         up_to=True,
     )
@@ -172,8 +169,7 @@ def receivable_written_off(
         happened_at=happened_at,
         debits={accounts.bad_debts(amount.currency): amount},
         credits={accounts.receivable(user_id, amount.currency): amount},
-        reason=reason,
-        approved_by=approved_by,
+        metadata={"reason": reason, "approved_by": approved_by},
     )
 
 
@@ -192,8 +188,7 @@ def chargeback_opened(
         debits={accounts.wallet(user_id, amount.currency): amount},
         credits={accounts.dispute_held(dispute_id, amount.currency): amount},
         up_to=True,
-        gateway=gateway,
-        payment_id=payment_id,
+        metadata={"gateway": gateway, "payment_id": payment_id},
     )
 
 
@@ -272,7 +267,7 @@ def promotion_granted(*, grant_id: str, user_id: str, campaign: str, amount: Mon
         happened_at=happened_at,
         debits={accounts.promotions(amount.currency): amount},
         credits={accounts.promotion_credit(user_id, amount.currency): amount},
-        campaign=campaign,
+        metadata={"campaign": campaign},
     )
 
 
@@ -285,7 +280,7 @@ def promotion_expired(*, grant_id: str, user_id: str, campaign: str, amount: Mon
         happened_at=happened_at,
         debits={accounts.promotion_credit(user_id, amount.currency): amount},
         credits={accounts.promotions(amount.currency): amount},
-        campaign=campaign,
+        metadata={"campaign": campaign},
     )
 
 
@@ -377,5 +372,5 @@ def suspense_resolved(
         happened_at=happened_at,
         debits={accounts.suspense(item_id, amount.currency): amount},
         credits={target: amount},
-        approved_by=approved_by,
+        metadata={"approved_by": approved_by},
     )

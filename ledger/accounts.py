@@ -36,7 +36,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the chart: in `pattern`, `<name>` stands for an id and `<a|b>` for one of these words."""
+    """A line of the chart: in `pattern`, `<name>` stands for an id and `<a/b>` for one of these words."""
 
     pattern: str
     kind: Kind
@@ -58,7 +58,7 @@ CHART: tuple[Row, ...] = (
     Row("bank:<account>",                     "asset",     None, None, 1, "money at a bank"),
     Row("gateway_clearing:<gateway>",         "asset",     None, None, 1, "collected by a gateway, not settled"),
     Row("gateway_withheld:<gateway>",         "asset",     ZERO, None, 1, "kept back by a gateway during disputes"),
-    Row("gst_input:<cgst|sgst|igst>",         "asset",     None, None, 1, "GST that we paid on fees, to be set off"),
+    Row("gst_input:<cgst/sgst/igst>",         "asset",     None, None, 1, "GST that we paid on fees, to be set off"),
     Row("receivable:<user>",                  "asset",     ZERO, None, 1, "what a user owes us"),
     Row("wallet:<user>",                      "liability", ZERO, None, 1, "what we owe a player"),
     Row("host:<user>",                        "liability", ZERO, None, 1, "what a host has earned and not withdrawn"),
@@ -68,9 +68,9 @@ CHART: tuple[Row, ...] = (
     Row("refund_clearing:<gateway>:<refund>", "liability", ZERO, None, 1, "asked of a gateway, on its way to a payer"),
     Row("payout_transit:<rail>:<payout>",     "liability", ZERO, None, 1, "sent to a payee, not seen at the bank"),
     Row("suspense:<item>",                    "liability", ZERO, None, 1, "money that came and fits nothing"),
-    Row("gst_payable:<cgst|sgst|igst>",       "liability", None, None, 1, "GST charged on our fee"),
+    Row("gst_payable:<cgst/sgst/igst>",       "liability", None, None, 1, "GST charged on our fee"),
     Row("tds_payable",                        "liability", None, None, 1, "income tax deducted from hosts"),
-    Row("tcs_payable:<cgst|sgst|igst>",       "liability", None, None, 1, "GST collected from hosts at source"),
+    Row("tcs_payable:<cgst/sgst/igst>",       "liability", None, None, 1, "GST collected from hosts at source"),
     Row("funding",                            "equity",    None, None, 1, "the company's own money put in"),
     Row("platform_fee",                       "income",    None, None, 1, "our fee, without GST"),
     Row("gateway_fees:<gateway>",             "expense",   None, None, 1, "what gateways and rails take, without GST"),
@@ -81,7 +81,8 @@ CHART: tuple[Row, ...] = (
 
 
 def _shape(line: Row) -> re.Pattern[str]:
-    code = re.sub(r"<([^>]*)>", lambda m: f"(?:{m[1]})" if "|" in m[1] else "[A-Za-z0-9_]+", line.pattern)
+    code = re.sub(r"<[a-z]+>", "[A-Za-z0-9_]+", line.pattern)
+    code = re.sub(r"<([a-z/]+)>", lambda words: f"(?:{words[1].replace('/', '|')})", code)
     return re.compile(code if line.limited else f"{code}(?::s(?:[0-9]|1[0-5]))?", re.ASCII)
 
 

@@ -246,7 +246,9 @@ def test_a_booking_is_held_in_the_purses_that_pay_for_it(amount: str, promotion:
 
 
 def test_a_payout_resolves_the_hold_it_placed() -> None:
-    (held,), (sent,), (cancelled,) = map(sample, (recipes.payout_held, recipes.payout_sent, recipes.payout_cancelled))
+    held, sent, cancelled = (
+        sample(recipe)[0] for recipe in (recipes.payout_held, recipes.payout_sent, recipes.payout_cancelled)
+    )
     assert isinstance(held, Hold) and isinstance(sent, Resolution) and isinstance(cancelled, Resolution)
     assert sent.hold_id == cancelled.hold_id == held.posting().hold_id
     assert (sent.captured, cancelled.released) == (held.amount, held.amount)

@@ -46,23 +46,6 @@ ORDER BY a.id;
 -- Freeze, thaw, close or limit an account; the number of the change.
 SELECT ledger.change_account_v1(:code, :currency, :status, :floor, :ceiling, :actor, :reason);
 
--- name: balance^
--- An account's counters now; no row for an account that no posting opened yet.
-SELECT b.sequence, b.recorded_at, b.status, b.credits, b.debits, b.pending_credits, b.pending_debits
-FROM ledger.accounts a JOIN ledger.balances b ON b.account_id = a.id
-WHERE a.code = :code AND a.currency = :currency;
-
--- name: entries_before*
--- A page of an account's entries, newest first, below an instant.
-SELECT e.sequence, e.amount, e.pending_debit, e.pending_credit, e.credits - e.debits AS balance_after, e.recorded_at,
-       e.happened_at, t.id AS transaction_id, t.kind, t.reference
-FROM ledger.accounts a
-JOIN ledger.entries e ON e.account_id = a.id
-JOIN ledger.transactions t ON t.id = e.transaction_id
-WHERE a.code = :code AND a.currency = :currency AND e.recorded_at < :before
-ORDER BY e.recorded_at DESC
-LIMIT :limit;
-
 -- name: unbalanced_transactions*
 -- Transactions whose entries are not all there, or do not sum to zero in some currency, posted or pending.
 SELECT t.id FROM ledger.transactions t

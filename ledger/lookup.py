@@ -46,7 +46,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A transaction with everything about it. `hold` is the one that it placed or resolved, from `hold_source` to `hold_target`.
+    """A transaction with all there is about it. `hold` is the one that it placed or resolved, between its two accounts.
 
     `archived` when its entries were taken out with their month; it has no lines then.
     """

@@ -75,7 +75,7 @@ async def tree(conn: Connection, *, code: str = "", levels: int, at: datetime = 
     own = code.count(":") + 1 if code else 0
     nodes: dict[tuple[str, str], list[Group]] = {}
     async for leaf in trial_balance(conn, code=code, segments=own + levels, at=at):
-        parts = leaf.code.split(":")
+        parts = leaf.code.split(":") if leaf.code else []
         for length in range(own, len(parts) + 1):
             nodes.setdefault((":".join(parts[:length]), leaf.currency), []).append(leaf)
     return [_together(node, currency, leaves) for (node, currency), leaves in sorted(nodes.items(), key=_place)]

@@ -1,0 +1,288 @@
+"""Reading the past: every answer is held to that of going through all entries, and what is archived is never guessed."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from contracts.money import Money
+from ledger import accounts, archive, balances, chain, journal, pages, trial
+from ledger.accounts import Account
+from ledger.balances import Balance
+from ledger.pages import Filter, Page
+from ledger.reading import NEWEST, OLDEST, ArchivedEntries
+from storage.db import Database
+from tests.money.past import ACCOUNTS, CLEARING, WALLETS, Past, Row, Sums, make_past
+
+TODAY = datetime.now(UTC).date()
+LATER = (TODAY.replace(day=1) + timedelta(days=200)).replace(day=1)
+TICK = timedelta(microseconds=1)
+
+
+@pytest.fixture
+def dice() -> random.Random:
+    seed = int(os.environ.get("READING_SEED", "0")) or random.randrange(2**32)
+    print(f"READING_SEED={seed}")
+    return random.Random(seed)
+
+
+def months_ago(count: int) -> datetime:
+    day = TODAY.replace(day=1)
+    for _ in range(count):
+        day = (day - timedelta(days=1)).replace(day=1)
+    return datetime(day.year, day.month, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+async def past(owner_database: Database, dice: random.Random) -> Past:
+    return await make_past(owner_database, dice, postings=150, since=months_ago(4))
+
+
+def counted(account: Account, found: Balance) -> Sums:
+    held, pending = found.held.amount, found.pending.amount
+    pending_debits, pending_credits = (held, pending) if account.credit_normal else (pending, held)
+    return Sums(found.sequence, found.credits.amount, found.debits.amount, pending_credits, pending_debits)
+
+
+async def at(database: Database, account: Account, recorded: datetime, happened: datetime = NEWEST) -> Sums:
+    async with database.connection() as conn:
+        found = await balances.balance_at(conn, account, recorded=recorded, happened=happened)
+    sign = 1 if account.credit_normal else -1
+    assert found.posted.amount == sign * (found.credits.amount - found.debits.amount)
+    return counted(account, found)
+
+
+async def test_balances_at_any_instant_by_either_clock(database: Database, past: Past, dice: random.Random) -> None:
+    for _ in range(400):
+        account = dice.choice(ACCOUNTS)
+        recorded = dice.choice([past.instant(dice), NEWEST])
+        happened = dice.choice([past.instant(dice), NEWEST])
+        expected = past.sums(account, recorded=recorded, happened=happened)
+        assert await at(database, account, recorded, happened) == expected, (account.code, recorded, happened)
+
+
+async def test_now_is_the_balance_of_now(database: Database, past: Past) -> None:
+    for account in ACCOUNTS:
+        async with database.connection() as conn:
+            now = await balances.balance(conn, account)
+        assert counted(account, now) == await at(database, account, NEWEST)
+
+
+async def test_nothing_before_the_first_entry_and_nothing_of_an_unopened_account(
+    database: Database, past: Past
+) -> None:
+    nothing = Sums(0, Decimal(0), Decimal(0), Decimal(0), Decimal(0))
+    assert await at(database, CLEARING, past.first - TICK) == nothing
+    assert await at(database, accounts.wallet("usr_nobody", "INR"), NEWEST) == nothing
+    assert await at(database, CLEARING, NEWEST, past.first - timedelta(days=50)) == nothing
+
+
+async def test_the_status_is_that_of_the_instant(owner_database: Database, past: Past) -> None:
+    before = datetime.now(UTC)
+    async with owner_database.transaction() as conn:
+        await journal.Q.change_account(
+            conn, code=WALLETS[0].code, currency="INR", status="frozen", floor=Decimal(0), ceiling=None, actor="a",
+            reason="r",
+        )  # fmt: skip
+    async with owner_database.connection() as conn:
+        assert (await balances.balance_at(conn, WALLETS[0])).status == "frozen"
+        assert (await balances.balance_at(conn, WALLETS[0], recorded=before - timedelta(seconds=1))).status == "open"
+
+
+async def test_what_is_archived_is_refused_and_the_rest_is_exact(
+    owner_database: Database, past: Past, dice: random.Random, tmp_path: Path
+) -> None:
+    await chain.seal(owner_database)
+    quiet = accounts.wallet("usr_quiet", "INR")
+    for month in (months_ago(4).date(), months_ago(3).date()):
+        await archive.archive(owner_database, month, tmp_path, today=LATER)
+    horizon = months_ago(2)
+    refused = 0
+    for _ in range(400):
+        account = dice.choice([*ACCOUNTS, quiet])
+        recorded = dice.choice([past.instant(dice), NEWEST])
+        happened = dice.choice([past.instant(dice), NEWEST, horizon, horizon - TICK])
+        try:
+            found = await at(owner_database, account, recorded, happened)
+        except ArchivedEntries:
+            refused += 1
+            assert min(recorded, happened) < horizon - TICK
+        else:
+            assert found == past.sums(account, recorded=recorded, happened=happened), (account.code, recorded, happened)
+    assert refused > 20
+
+
+# --- pages
+
+
+def newest_first(past: Past, account: Account, wanted: Callable[[Row], bool]) -> list[int]:
+    return [row.sequence for row in reversed(past.of(account)) if wanted(row)]
+
+
+async def walk_back(database: Database, account: Account, narrowed: Filter, limit: int) -> list[Page]:
+    found: list[Page] = []
+    position = None
+    while not found or position is not None:
+        async with database.connection() as conn:
+            found.append(await pages.older(conn, account, than=position, limit=limit, narrowed=narrowed))
+        position = found[-1].older
+    return found
+
+
+async def walk_forward(
+    database: Database, account: Account, narrowed: Filter, start: datetime, limit: int
+) -> list[Page]:
+    found: list[Page] = []
+    position: datetime | None = start
+    while position is not None:
+        async with database.connection() as conn:
+            found.append(await pages.newer(conn, account, than=position, limit=limit, narrowed=narrowed))
+        position = found[-1].newer
+    return found
+
+
+def numbers(found: list[Page]) -> list[int]:
+    return [entry.sequence for page in found for entry in page.items]
+
+
+async def test_pages_both_ways_hold_every_entry_once(
+    database: Database, past: Past, dice: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "LOOK", 7)
+    for _ in range(60):
+        account, limit = dice.choice(ACCOUNTS), dice.randrange(1, 9)
+        since, until = sorted([past.instant(dice), past.instant(dice)])
+        narrowed = Filter(
+            since=dice.choice([OLDEST, since]), until=dice.choice([NEWEST, until]),
+            kind=dice.choice([None, "deposit", "hold", "none"]), reference=dice.choice([None, None, "ref_1", "none"]),
+        )  # fmt: skip
+
+        def wanted(row: Row, narrowed: Filter = narrowed) -> bool:
+            return (
+                narrowed.since <= row.recorded_at < narrowed.until
+                and narrowed.kind in (None, row.kind)
+                and narrowed.reference in (None, row.reference)
+            )
+
+        back = await walk_back(database, account, narrowed, limit)
+        assert numbers(back) == newest_first(past, account, wanted)
+        assert all(len(page.items) <= limit and page.archived_before is None for page in back)
+        forward = await walk_forward(database, account, narrowed, past.first - TICK, limit)
+        assert numbers(forward[::-1]) == newest_first(past, account, wanted)
+
+
+async def test_a_page_leads_back_to_where_one_came_from(database: Database, past: Past) -> None:
+    first, second, *_ = await walk_back(database, CLEARING, pages.EVERYTHING, 5)
+    assert first.newer is None
+    assert second.newer is not None
+    async with database.connection() as conn:
+        again = await pages.newer(conn, CLEARING, than=second.newer, limit=5)
+    assert (again.items, again.newer) == (first.items, None)
+    assert again.older == second.items[0].recorded_at + (first.items[-1].recorded_at - second.items[0].recorded_at)
+
+
+async def test_new_entries_are_found_from_the_newest_page_on(database: Database, past: Past) -> None:
+    (newest,) = (await walk_back(database, WALLETS[0], pages.EVERYTHING, 1))[:1]
+    position = newest.items[0].recorded_at
+    async with database.transaction() as conn:
+        legs = (
+            journal.debit(CLEARING, Money.parse("1.00", "INR")),
+            journal.credit(WALLETS[0], Money.parse("1.00", "INR")),
+        )
+        await journal.post(conn, journal.Posting("new", "deposit", "", None, legs))
+        page = await pages.newer(conn, WALLETS[0], than=position, limit=10)
+    assert [entry.sequence for entry in page.items] == [newest.items[0].sequence + 1]
+
+
+async def test_the_last_page_says_that_older_entries_are_archived(
+    owner_database: Database, past: Past, tmp_path: Path
+) -> None:
+    await chain.seal(owner_database)
+    await archive.archive(owner_database, months_ago(4).date(), tmp_path, today=LATER)
+    *others, last = await walk_back(owner_database, CLEARING, pages.EVERYTHING, 20)
+    assert last.archived_before == months_ago(3)
+    assert last.items[-1].sequence > 1
+    assert all(page.archived_before is None for page in others)
+    *_, narrow = await walk_back(owner_database, CLEARING, Filter(since=months_ago(3)), 20)
+    assert narrow.archived_before is None
+    *_, reference = await walk_back(owner_database, CLEARING, Filter(reference="none"), 20)
+    assert reference.archived_before == months_ago(3)
+
+
+# --- trial balance
+
+
+def first_segments(code: str, count: int | None) -> str:
+    return ":".join(code.split(":")[:count])
+
+
+async def groups(database: Database, **wanted: object) -> list[trial.Group]:
+    async with database.transaction(readonly=True) as conn:
+        return [group async for group in trial.trial_balance(conn, **wanted)]  # type: ignore[arg-type]
+
+
+async def test_trial_balances_agree_with_a_count_and_sum_to_zero(
+    database: Database, past: Past, dice: random.Random
+) -> None:
+    for _ in range(25):
+        instant, segments = dice.choice([past.instant(dice), NEWEST]), dice.choice([1, 2, None])
+        found = await groups(database, segments=segments, at=instant)
+        expected: dict[str, Decimal] = {}
+        for account in ACCOUNTS:
+            sums = past.sums(account, recorded=instant, happened=NEWEST)
+            code = first_segments(account.code, segments)
+            expected[code] = expected.get(code, Decimal(0)) + sums.credits - sums.debits
+        assert {group.code: group.posted for group in found} == expected
+        assert sum(group.debit for group in found) == sum(group.credit for group in found)
+        assert [group.code for group in found] == sorted(expected)
+
+
+async def test_a_trial_balance_of_an_archived_instant_is_refused(
+    owner_database: Database, past: Past, tmp_path: Path
+) -> None:
+    await chain.seal(owner_database)
+    await archive.archive(owner_database, months_ago(4).date(), tmp_path, today=LATER)
+    with pytest.raises(ArchivedEntries):
+        await groups(owner_database, at=months_ago(4) + timedelta(days=3))
+    exact = await groups(owner_database, at=months_ago(3) - TICK)
+    assert {group.code: group.posted for group in exact} == {
+        account.code: (sums := past.sums(account, recorded=months_ago(3) - TICK, happened=NEWEST)).credits - sums.debits
+        for account in ACCOUNTS
+    }
+
+
+async def test_a_tree_rolls_up_stripes_and_leaves_namesakes_out(database: Database) -> None:
+    sources = [
+        Account("fees:razorpay:s0", "INR", "income"), Account("fees:razorpay:s1", "INR", "income"),
+        Account("fees:razorpay", "INR", "income"), Account("fees:razorpay2", "INR", "income"),
+        Account("fees", "INR", "income"),
+    ]  # fmt: skip
+    for n, source in enumerate(sources):
+        amount = Money.from_minor(10**n, "INR")
+        async with database.transaction() as conn:
+            legs = (journal.debit(CLEARING, amount), journal.credit(source, amount))
+            await journal.post(conn, journal.Posting(f"f{n}", "fee", "", None, legs))
+
+    async def drawn(code: str, levels: int) -> list[tuple[str, int, Decimal]]:
+        async with database.transaction(readonly=True) as conn:
+            return [
+                (node.code, node.accounts, node.balance) for node in await trial.tree(conn, code=code, levels=levels)
+            ]
+
+    assert await drawn("fees:razorpay", 1) == [
+        ("fees:razorpay", 3, Decimal("1.11")),
+        ("fees:razorpay:s0", 1, Decimal("0.01")),
+        ("fees:razorpay:s1", 1, Decimal("0.10")),
+    ]
+    assert await drawn("fees", 1) == [
+        ("fees", 5, Decimal("111.11")),
+        ("fees:razorpay", 3, Decimal("1.11")),
+        ("fees:razorpay2", 1, Decimal("10.00")),
+    ]
+    assert (await drawn("", 0)) == [("", 6, Decimal("0.00"))]

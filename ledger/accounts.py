@@ -54,28 +54,28 @@ class Row:
 # (`ledger.change_account_v1`), and so is its freezing.
 # fmt: off
 CHART: tuple[Row, ...] = (
-    #   pattern                           kind         floor ceiling stripes, what it holds
-    Row("bank:<account>",                     "asset",     None, None, 1, "money at a bank"),
-    Row("gateway_clearing:<gateway>",         "asset",     None, None, 1, "collected by a gateway, not settled"),
-    Row("gateway_withheld:<gateway>",         "asset",     ZERO, None, 1, "kept back by a gateway during disputes"),
-    Row("gst_input:<cgst/sgst/igst>",         "asset",     None, None, 1, "GST that we paid on fees, to be set off"),
-    Row("receivable:<user>",                  "asset",     ZERO, None, 1, "what a user owes us"),
-    Row("wallet:<user>",                      "liability", ZERO, None, 1, "what we owe a player"),
-    Row("host:<user>",                        "liability", ZERO, None, 1, "what a host has earned and not withdrawn"),
-    Row("promotion_credit:<user>",            "liability", ZERO, None, 1, "given to a player, for bookings only"),
-    Row("escrow:<booking>",                   "liability", ZERO, None, 1, "paid for a booking that is not settled"),
-    Row("dispute_held:<dispute>",             "liability", ZERO, None, 1, "taken from a wallet during a dispute"),
-    Row("refund_clearing:<gateway>:<refund>", "liability", ZERO, None, 1, "asked of a gateway, on its way to a payer"),
-    Row("payout_transit:<rail>:<payout>",     "liability", ZERO, None, 1, "sent to a payee, not seen at the bank"),
-    Row("suspense:<item>",                    "liability", ZERO, None, 1, "money that came and fits nothing"),
-    Row("gst_payable:<cgst/sgst/igst>",       "liability", None, None, 1, "GST charged on our fee"),
-    Row("tds_payable",                        "liability", None, None, 1, "income tax deducted from hosts"),
-    Row("tcs_payable:<cgst/sgst/igst>",       "liability", None, None, 1, "GST collected from hosts at source"),
-    Row("funding",                            "equity",    None, None, 1, "the company's own money put in"),
-    Row("platform_fee",                       "income",    None, None, 1, "our fee, without GST"),
-    Row("gateway_fees:<gateway>",             "expense",   None, None, 1, "what gateways and rails take, without GST"),
-    Row("promotions",                         "expense",   None, None, 1, "credit given to players"),
-    Row("bad_debts",                          "expense",   None, None, 1, "what users owed us and will not pay"),
+    #   pattern                                 kind         floor ceiling stripes, what it holds
+    Row("bank:<account>",                       "asset",     None, None, 1, "money at a bank"),
+    Row("gateway_clearing:<gateway>",           "asset",     None, None, 1, "collected by a gateway, not settled"),
+    Row("gateway_withheld:<gateway>:<dispute>", "asset",     ZERO, None, 1, "kept back by a gateway during a dispute"),
+    Row("gst_input:<cgst/sgst/igst>",           "asset",     None, None, 1, "GST that we paid on fees, to be set off"),
+    Row("receivable:<user>",                    "asset",     ZERO, None, 1, "what a user owes us"),
+    Row("wallet:<user>",                        "liability", ZERO, None, 1, "what we owe a player"),
+    Row("host:<user>",                          "liability", ZERO, None, 1, "what a host has earned and not withdrawn"),
+    Row("promotion_credit:<user>",              "liability", ZERO, None, 1, "given to a player, for bookings only"),
+    Row("escrow:<booking>",                     "liability", ZERO, None, 1, "paid for a booking that is not settled"),
+    Row("dispute_held:<dispute>",               "liability", ZERO, None, 1, "taken from a wallet during a dispute"),
+    Row("refund_clearing:<gateway>:<refund>",   "liability", ZERO, None, 1, "asked of a gateway, on its way back"),
+    Row("payout_transit:<rail>:<payout>",       "liability", ZERO, None, 1, "sent to a payee, not seen at the bank"),
+    Row("suspense:<item>",                      "liability", ZERO, None, 1, "money that came and fits nothing"),
+    Row("gst_payable:<cgst/sgst/igst>",         "liability", None, None, 1, "GST charged on our fee"),
+    Row("tds_payable",                          "liability", None, None, 1, "income tax deducted from hosts"),
+    Row("tcs_payable:<cgst/sgst/igst>",         "liability", None, None, 1, "GST collected from hosts at source"),
+    Row("funding",                              "equity",    None, None, 1, "the company's own money put in"),
+    Row("platform_fee",                         "income",    None, None, 1, "our fee, without GST"),
+    Row("gateway_fees:<gateway>",               "expense",   None, None, 1, "what gateways and rails take, net of GST"),
+    Row("promotions",                           "expense",   None, None, 1, "credit given to players"),
+    Row("bad_debts",                            "expense",   None, None, 1, "what users owed us and will not pay"),
 )
 # fmt: on
 
@@ -89,11 +89,16 @@ def _shape(line: Row) -> re.Pattern[str]:
 _LINES = {line.pattern.partition(":")[0]: (line, _shape(line)) for line in CHART}
 
 
-def of(code: str, currency: str) -> Account:
-    """The account of this code. Raises ValueError when the chart has none."""
+def _line(code: str) -> Row:
     line, shape = _LINES.get(code.partition(":")[0], (None, None))
     if line is None or shape is None or not shape.fullmatch(code):
         raise ValueError("there is no such account in the chart")
+    return line
+
+
+def of(code: str, currency: str) -> Account:
+    """The account of this code. Raises ValueError when the chart has none."""
+    line = _line(code)
     return Account(code, currency, line.kind, line.floor, line.ceiling)
 
 
@@ -106,7 +111,7 @@ def stripe(account: Account, key: str, count: int | None = None) -> Account:
     """
     if account.floor is not None or account.ceiling is not None:
         raise ValueError("an account with a limit is not striped")
-    count = _LINES[account.code.partition(":")[0]][0].stripes if count is None else count
+    count = _line(account.code).stripes if count is None else count
     if not 1 <= count <= MAX_STRIPES:
         raise ValueError(f"an account has 1 to {MAX_STRIPES} stripes")
     if count == 1:
@@ -125,9 +130,9 @@ def gateway_clearing(gateway: str, currency: str) -> Account:
     return of(f"gateway_clearing:{gateway}", currency)
 
 
-def gateway_withheld(gateway: str, currency: str) -> Account:
-    """What a gateway keeps back while disputes are open."""
-    return of(f"gateway_withheld:{gateway}", currency)
+def gateway_withheld(gateway: str, dispute_id: str, currency: str) -> Account:
+    """What a gateway keeps back while one dispute is open."""
+    return of(f"gateway_withheld:{gateway}:{dispute_id}", currency)
 
 
 def gst_input(head: Head, currency: str) -> Account:

@@ -33,14 +33,18 @@ def posting(
     up_to: bool = False,
     metadata: dict[str, str] | None = None,
 ) -> Posting:
-    """A posting under the key `kind:fact`. A side of zero is left out; accounts are striped as the chart says."""
+    """A posting under the key `kind:fact`. A side of zero is left out; accounts are striped as the chart says.
+
+    Raises ValueError for an account that is not in the chart.
+    """
     key = f"{kind}:{fact}"
-    legs = [debit(_striped(account, key), amount) for account, amount in debits.items() if amount.amount]
-    legs += [credit(_striped(account, key), amount) for account, amount in credits.items() if amount.amount]
+    legs = [debit(_charted(account, key), amount) for account, amount in debits.items() if amount.amount]
+    legs += [credit(_charted(account, key), amount) for account, amount in credits.items() if amount.amount]
     return Posting(key, kind, reference, happened_at, tuple(legs), metadata or {}, up_to=up_to)
 
 
-def _striped(account: Account, key: str) -> Account:
+def _charted(account: Account, key: str) -> Account:
+    account = accounts.of(account.code, account.currency)
     limited = account.floor is not None or account.ceiling is not None
     return account if limited else accounts.stripe(account, key)
 
@@ -199,7 +203,7 @@ def chargeback_withheld(*, dispute_id: str, gateway: str, amount: Money, happene
         dispute_id,
         reference=dispute_id,
         happened_at=happened_at,
-        debits={accounts.gateway_withheld(gateway, amount.currency): amount},
+        debits={accounts.gateway_withheld(gateway, dispute_id, amount.currency): amount},
         credits={accounts.gateway_clearing(gateway, amount.currency): amount},
     )
 
@@ -212,7 +216,7 @@ def chargeback_returned(*, dispute_id: str, gateway: str, amount: Money, happene
         reference=dispute_id,
         happened_at=happened_at,
         debits={accounts.gateway_clearing(gateway, amount.currency): amount},
-        credits={accounts.gateway_withheld(gateway, amount.currency): amount},
+        credits={accounts.gateway_withheld(gateway, dispute_id, amount.currency): amount},
     )
 
 
@@ -244,7 +248,8 @@ def chargeback_lost(
     """
     difference = less(amount, held)
     owed, back = (Money(max(part, ZERO), amount.currency) for part in (difference.amount, -difference.amount))
-    source = accounts.gateway_withheld if withheld else accounts.gateway_clearing
+    kept_back = accounts.gateway_withheld(gateway, dispute_id, amount.currency)
+    source = kept_back if withheld else accounts.gateway_clearing(gateway, amount.currency)
     return posting(
         "chargeback_lost",
         dispute_id,
@@ -254,7 +259,7 @@ def chargeback_lost(
             accounts.dispute_held(dispute_id, held.currency): held,
             accounts.receivable(user_id, amount.currency): owed,
         },
-        credits={source(gateway, amount.currency): amount, accounts.wallet(user_id, amount.currency): back},
+        credits={source: amount, accounts.wallet(user_id, amount.currency): back},
     )
 
 

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 import ledger
+from contracts import ids
+from contracts.errors import AppError
 from contracts.money import Money
-from ledger import balances, checks, journal, recipes
+from ledger import accounts, balances, bookings, checks, journal, recipes, treasury
 from ledger.accounts import Account
-from ledger.journal import Posting
+from ledger.journal import Hold, Posted, Posting, Resolution
+from ledger.split import Supply, Terms
 from storage.db import Connection, Database
 
 CURRENCY = "INR"
-RECIPES: dict[str, Callable[..., Posting]] = {"deposit": recipes.deposit}
+README = (Path(ledger.__file__).parent / "README.md").read_text("utf-8")
+MODULES = {"recipes": recipes, "bookings": bookings, "treasury": treasury}
 ENTRIES = (
-    "SELECT a.code, e.sequence, e.amount, e.balance_after FROM ledger.entries e"
+    "SELECT a.code, a.credit_normal, e.amount, e.pending_debit, e.pending_credit, e.credits - e.debits AS balance,"
+    " e.pending_debits, e.pending_credits FROM ledger.entries e"
     " JOIN ledger.accounts a ON a.id = e.account_id WHERE e.transaction_id = $1"
 )
 CLOSING = (
@@ -29,108 +35,227 @@ CLOSING = (
     " JOIN ledger.accounts a ON a.id = b.account_id"
 )
 
+Fact = Posting | Hold | Resolution
 Line = tuple[Any, ...]
 
 
 @dataclass(slots=True)
 class Step:
-    """One posting of the example, with the legs and entries that it must have."""
+    """One fact of the example: what the recipe made of it, and the lines that must follow, or the refusal."""
 
-    posting: Posting
-    legs: set[Line] = field(default_factory=set)
-    entries: set[Line] = field(default_factory=set)
+    made: Sequence[Fact]
+    lines: set[Line] = field(default_factory=set)
+    refusal: str | None = None
 
 
 @dataclass(slots=True)
 class Example:
     """The whole block."""
 
-    steps: dict[str, Step] = field(default_factory=dict)  # by payment
-    again: list[str] = field(default_factory=list)
+    steps: list[Step | str] = field(default_factory=list)  # a string is the key of a posting that is told again
     trial: set[Line] = field(default_factory=set)
     total: Line = ()
     reads: list[Line] = field(default_factory=list)
 
 
+class Reader:
+    """Reads the block from above to below."""
+
+    def __init__(self) -> None:
+        self.example = Example()
+        self._terms: dict[str, Terms] = {}
+        self._now: datetime | None = None
+
+    def read(self, block: str) -> Example:
+        for line in re.sub(r"\n[ ]+", " ", block).splitlines():  # an indented line continues the one before
+            word, *columns = line.split() or ["#"]
+            match word, columns:
+                case "#", _:
+                    pass
+                case "terms", [name, *rates]:
+                    self._terms[name] = self._call(Terms, rates)
+                case "at", [instant]:
+                    self._now = datetime.fromisoformat(instant)
+                case "do", [recipe, *facts]:
+                    self.example.steps.append(Step(self._fact(recipe, facts)))
+                case "no", [refusal, recipe, *facts]:
+                    self.example.steps.append(Step(self._fact(recipe, facts), refusal=refusal))
+                case "again", [key]:
+                    self.example.steps.append(key)
+                case "dr" | "cr" | "held" | "due", [account, amount, after, *side]:
+                    step = self.example.steps[-1]
+                    assert isinstance(step, Step)
+                    step.lines.add((word, account, Decimal(amount), Decimal(after), *side))
+                case "trial", [account, kind, debit, credit]:
+                    self.example.trial.add((account, kind, Decimal(debit), Decimal(credit)))
+                case "total", [debit, credit]:
+                    self.example.total = (Decimal(debit), Decimal(credit))
+                case "reads", [account, sequence, *amounts]:
+                    self.example.reads.append((account, int(sequence), *amounts))
+                case _:
+                    raise ValueError(f"not a line of the example: {line}")
+        return self.example
+
+    def _fact(self, recipe: str, facts: list[str]) -> Sequence[Fact]:
+        module, name = recipe.split(".")
+        made = self._call(getattr(MODULES[module], name), facts)
+        return made if isinstance(made, tuple) else (made,)
+
+    def _call(self, function: Callable[..., Any], facts: list[str]) -> Any:
+        """The function with its arguments, each read as its annotation says."""
+        readers: dict[Any, Callable[[str], Any]] = {
+            str: str,
+            int: int,
+            Money: lambda text: Money.parse(text, CURRENCY),
+            datetime: datetime.fromisoformat,
+            Account: lambda text: accounts.of(text, CURRENCY),
+            Supply: Supply,
+            Terms: self._terms.__getitem__,
+            Mapping[str, Money]: lambda text: {
+                name: Money.parse(amount, CURRENCY) for name, amount in (pair.split(":") for pair in text.split(","))
+            },
+        }
+        hints = get_type_hints(function)
+        arguments = {name: readers[hints[name]](text) for name, text in (fact.split("=", 1) for fact in facts)}
+        if "happened_at" in hints:
+            arguments["happened_at"] = self._now
+        return function(**arguments)
+
+
 @pytest.fixture(scope="module")
 def example() -> Example:
-    readme = (Path(ledger.__file__).parent / "README.md").read_text("utf-8")
-    _, block = readme.split("```example\n")
-    return parse(block.split("```")[0])
+    _, block = README.split("```example\n")
+    return Reader().read(block.split("```")[0])
 
 
-def parse(block: str) -> Example:
-    found = Example()
-    step: Step | None = None
-    for word, *columns in (line.split() for line in block.splitlines() if line.strip()):
-        match word, columns:
-            case "post", [recipe, amount, *facts]:
-                named: dict[str, Any] = dict(fact.split("=", 1) for fact in facts)
-                named["happened_at"] = datetime.fromisoformat(named["happened_at"])
-                step = Step(RECIPES[recipe](amount=Money.parse(amount, CURRENCY), **named))
-                found.steps[named["payment_id"]] = step
-            case "leg", [account, amount] if step:
-                step.legs.add((account, Decimal(amount)))
-            case "entry", [account, sequence, amount, after] if step:
-                step.entries.add((account, int(sequence), Decimal(amount), Decimal(after)))
-            case "again", [payment]:
-                found.again.append(payment)
-            case "trial", [account, kind, debit, credit]:
-                found.trial.add((account, kind, Decimal(debit), Decimal(credit)))
-            case "total", [debit, credit]:
-                found.total = (Decimal(debit), Decimal(credit))
-            case "reads", [account, sequence, amount, after]:
-                found.reads.append((account, int(sequence), amount, after))
-            case _:
-                raise ValueError(f"not a line of the example: {word} {columns}")
-    return found
-
-
-def test_the_example_says_all_it_promises(example: Example) -> None:
-    assert len(example.steps) == 2
-    assert all(step.legs and step.entries for step in example.steps.values())
-    assert example.again
-    assert example.trial
-    assert example.total
-    assert example.reads
-
-
-def test_the_recipes_make_the_legs_of_the_example(example: Example) -> None:
-    for step in example.steps.values():
-        assert {(leg.account.code, leg.amount) for leg in step.posting.legs} == step.legs
+def test_the_example_follows_a_booking_from_deposit_to_payout(example: Example) -> None:
+    facts = [made.kind for step in example.steps if isinstance(step, Step) for made in step.made]
+    path = ["deposit", "booking_held", "booking_captured", "settlement", "gateway_settlement", "payout_held"]
+    assert {*path, "payout_sent", "payout_settled", "cancellation", "refund", "refund_processed"} <= set(facts)
+    assert [fact for fact in facts if fact in path[:1]] and [facts.index(fact) for fact in path] == sorted(
+        facts.index(fact) for fact in path
+    )
+    assert any(isinstance(step, str) for step in example.steps)
+    assert all(step.lines or step.refusal for step in example.steps if isinstance(step, Step))
+    assert example.trial and example.total and example.reads
 
 
 async def test_the_books_become_what_the_example_says(example: Example, database: Database) -> None:
-    written: dict[str, str] = {}
-    for payment, step in example.steps.items():
-        async with database.transaction() as conn:
-            posted = await journal.post(conn, step.posting)
-            entries = {tuple(row) for row in await conn.raw.fetch(ENTRIES, posted.transaction_id)}
-        assert entries == step.entries
-        written[payment] = posted.transaction_id
-    for payment in example.again:
-        async with database.transaction() as conn:
-            repeat = await journal.post(conn, example.steps[payment].posting)
-        assert (repeat.transaction_id, repeat.replayed) == (written[payment], True)
+    told: dict[str, Sequence[Fact]] = {}
+    for step in example.steps:
+        if isinstance(step, str):
+            assert all(posted.replayed for posted in await tell(database, told[step]))
+        elif step.refusal:
+            with pytest.raises(AppError) as refused:
+                await tell(database, step.made)
+            assert refused.value.code == step.refusal
+        else:
+            told |= {made.key: step.made for made in step.made}
+            written = await tell(database, step.made)
+            assert not any(posted.replayed for posted in written)
+            assert await lines(database, written) == step.lines
     async with database.connection() as conn:
-        trial = {_closing(row["code"], row["kind"], row["balance"]) for row in await conn.raw.fetch(CLOSING)}
-        assert trial == example.trial
-        assert (sum(line[2] for line in trial), sum(line[3] for line in trial)) == example.total
-        assert await _read(conn, _accounts(example)) == sorted(example.reads)
+        assert await closing(conn) == example.trial
+        columns = zip(*(line[2:] for line in example.trial), strict=True)
+        assert tuple(map(sum, columns)) == example.total
+        assert example.total[0] == example.total[1]
+        assert await read(conn, {line[0] for line in example.reads}) == sorted(example.reads)
         assert await checks.violations(conn) == []
 
 
-def _closing(code: str, kind: str, balance: Decimal) -> Line:
-    return code, kind, max(balance, Decimal(0)), max(-balance, Decimal(0))
+async def tell(database: Database, made: Sequence[Fact]) -> tuple[Posted, ...]:
+    """Post what a recipe made, as its callers do: all of it or nothing."""
+    async with database.transaction() as conn:
+        return await journal.post_linked(conn, [await _posting(conn, fact) for fact in made])
 
 
-def _accounts(example: Example) -> set[Account]:
-    return {leg.account for step in example.steps.values() for leg in step.posting.legs}
+async def _posting(conn: Connection, fact: Fact) -> Posting:
+    if isinstance(fact, Resolution):
+        return await journal.resolving(conn, fact)
+    return fact.posting() if isinstance(fact, Hold) else fact
 
 
-async def _read(conn: Connection, accounts: set[Account]) -> list[Line]:
-    lines: list[Line] = []
-    for account in accounts:
+async def lines(database: Database, written: Sequence[Posted]) -> set[Line]:
+    """The entries of transactions, in the words of the example."""
+    found: set[Line] = set()
+    async with database.connection() as conn:
+        for posted in written:
+            for row in await conn.raw.fetch(ENTRIES, ids.decode(posted.transaction_id.removeprefix("txn_"))):
+                found |= _lines(**row)
+    return found
+
+
+def _lines(
+    code: str,
+    credit_normal: bool,
+    amount: Decimal,
+    pending_debit: Decimal,
+    pending_credit: Decimal,
+    balance: Decimal,
+    pending_debits: Decimal,
+    pending_credits: Decimal,
+) -> set[Line]:
+    assert credit_normal or not (pending_debit or pending_credit)  # no hold of the example touches an asset
+    found: set[Line] = set()
+    if amount:
+        side = () if not balance else ("Cr",) if balance > 0 else ("Dr",)
+        found.add(("cr" if amount > 0 else "dr", code, abs(amount), abs(balance), *side))
+    if pending_debit:
+        found.add(("held", code, pending_debit, balance - pending_debits, "available"))
+    if pending_credit:
+        found.add(("due", code, pending_credit, pending_credits, "due"))
+    return found
+
+
+async def closing(conn: Connection) -> set[Line]:
+    """All balances but those at zero: account, kind, debit side, credit side."""
+    return {
+        (row["code"], row["kind"], max(row["balance"], Decimal(0)), max(-row["balance"], Decimal(0)))
+        for row in await conn.raw.fetch(CLOSING)
+        if row["balance"]
+    }
+
+
+async def read(conn: Connection, codes: set[str]) -> list[Line]:
+    """Accounts as their owners read them."""
+    found: list[Line] = []
+    for code in codes:
+        account = accounts.of(code, CURRENCY)
         for entry in await balances.entries(conn, account, before=datetime.max.replace(tzinfo=UTC), limit=100):
-            lines.append((account.code, entry.sequence, entry.amount.wire(), entry.balance_after.wire()))
-    return sorted(lines)
+            amounts = (entry.amount, entry.held, entry.balance_after)
+            found.append((code, entry.sequence, *(f"{amount.amount:f}" for amount in amounts)))
+    return sorted(found)
+
+
+def test_the_readme_shows_the_chart() -> None:
+    shown = [tuple(cell.strip().strip("`") for cell in row) for row in table("code")]
+    limits = {None: "none", Decimal(0): "0"}
+    assert shown == [
+        (
+            line.pattern,
+            line.kind,
+            "credit" if line.kind in accounts.CREDIT_NORMAL else "debit",
+            limits[line.floor],
+            limits[line.ceiling],
+            str(line.stripes),
+            line.meaning,
+        )
+        for line in accounts.CHART
+    ]
+
+
+def test_the_readme_names_every_recipe() -> None:
+    named = {cell for row in table("recipe") for cell in re.findall(r"`(\w+\.\w+)`", row[0])}
+    published = {
+        f"{name}.{recipe}"
+        for name, module in MODULES.items()
+        for recipe, function in vars(module).items()
+        if callable(function) and getattr(function, "__module__", "") == module.__name__ and recipe[0] != "_"
+    }
+    assert named == published - {"recipes.posting"}
+
+
+def table(first: str) -> list[list[str]]:
+    """The rows of the README's table whose first heading this is."""
+    (body,) = re.findall(rf"^\| {first} \|.*\n\|[-| ]+\|\n((?:\|.*\n)+)", README, re.MULTILINE)
+    return [row.strip("|").split("|") for row in body.splitlines()]

@@ -202,7 +202,7 @@ def test_a_lost_chargeback_takes_what_was_held_and_the_rest_is_owed() -> None:
     }
     assert lose("500.00", "0.00", withheld=True) == {
         "receivable:usr_p": "-500.00",
-        "gateway_withheld:razorpay": "+500.00",
+        "gateway_withheld:razorpay:dsp_1": "+500.00",
     }
     assert lose("300.00", "500.00") == {
         "dispute_held:dsp_1": "-500.00",
@@ -264,3 +264,8 @@ def test_nothing_is_no_posting() -> None:
         sample(recipes.refund, amount=rupees("0.00"))
     with pytest.raises(ValueError, match="two legs"):
         cancel()
+
+
+def test_an_account_outside_the_chart_is_refused() -> None:
+    with pytest.raises(ValueError, match="no such account"):
+        sample(recipes.suspended, source=Account("petty_cash", "INR", "asset"))

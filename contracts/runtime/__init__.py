@@ -11,6 +11,7 @@ from contracts.runtime.lint import lint
 from contracts.runtime.loading import Contract, ContractError, load_contracts
 from contracts.runtime.options import RuntimeOptions
 from contracts.runtime.problem import Fault, Problem
+from contracts.runtime.responses import preferred
 from contracts.runtime.server import ApiRunner
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "current_trace_id",
     "lint",
     "load_contracts",
+    "preferred",
 ]

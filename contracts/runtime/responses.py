@@ -40,7 +40,17 @@ def accepts_gzip(request: web.Request) -> bool:
 
 @lru_cache(maxsize=512)
 def acceptable(accept: str, produced: frozenset[str]) -> bool:
-    """Whether an Accept header takes one of the media types (RFC 9110 section 12.5.1)."""
+    """Whether an Accept header takes one of the media types."""
+    # An operation without content has nothing to refuse.
+    return not produced or preferred(accept, tuple(produced)) is not None
+
+
+@lru_cache(maxsize=512)
+def preferred(accept: str, offered: tuple[str, ...]) -> str | None:
+    """Which media type an Accept header likes best, the first of equals; None when it takes none of them.
+
+    Source: RFC 9110 section 12.5.1.
+    """
     weights: dict[str, float] = {}
     for item in accept.split(","):
         name, *parameters = (part.strip().lower() for part in item.split(";"))
@@ -50,16 +60,15 @@ def acceptable(accept: str, produced: frozenset[str]) -> bool:
                 weight = float(match[1])
         if "/" in name:
             weights[name] = max(weight, weights.get(name, 0.0))
-    # A header that names nothing says nothing, and an operation without content has nothing to refuse.
-    if not weights or not produced:
-        return True
-    for media_type in produced:
-        for candidate in (media_type, media_type.partition("/")[0] + "/*", "*/*"):
-            if candidate in weights:
-                if weights[candidate] > 0:
-                    return True
-                break
-    return False
+    if not weights:  # a header that names nothing says nothing
+        return offered[0]
+    best = max(offered, key=lambda media_type: _weight(media_type, weights))
+    return best if _weight(best, weights) > 0 else None
+
+
+def _weight(media_type: str, weights: Mapping[str, float]) -> float:
+    candidates = (media_type, media_type.partition("/")[0] + "/*", "*/*")
+    return next((weights[candidate] for candidate in candidates if candidate in weights), 0.0)
 
 
 def compress(data: bytes) -> bytes:

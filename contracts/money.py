@@ -13,6 +13,8 @@ from decimal import Decimal
 EXPONENTS: dict[str, int] = {"INR": 2}
 MAX_INTEGER_DIGITS = 15
 
+_LIMIT = Decimal(10) ** MAX_INTEGER_DIGITS
+_QUANTA = {currency: Decimal(1).scaleb(-exponent) for currency, exponent in EXPONENTS.items()}
 _AMOUNT = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]+))?", re.ASCII)
 
 
@@ -37,9 +39,9 @@ class Money:
         exponent = _exponent(self.currency)
         if not self.amount.is_finite():
             raise MoneyError("finite", "must be a finite number")
-        if self.amount.copy_abs() >= Decimal(10) ** MAX_INTEGER_DIGITS:
+        if not -_LIMIT < self.amount < _LIMIT:
             raise MoneyError("maximum", f"must have at most {MAX_INTEGER_DIGITS} digits before the point")
-        quantised = self.amount.quantize(Decimal(1).scaleb(-exponent))
+        quantised = self.amount.quantize(_QUANTA[self.currency])
         if quantised != self.amount:
             raise MoneyError("scale", f"must have at most {exponent} decimal places")
         object.__setattr__(self, "amount", quantised)

@@ -10,7 +10,6 @@ postings of a call, in account order, until the caller's transaction ends. `ledg
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +18,8 @@ from functools import cached_property
 from itertools import chain
 from typing import TypeVar
 from uuid import UUID
+
+import orjson
 
 from contracts import ids
 from contracts.errors import AppError, NotFound
@@ -100,7 +101,7 @@ class Posting:
             self.kind, self.reference, _instant(self.happened_at), legs, self.metadata, self.reverses, self.up_to,
             self.hold_id, _instant(self.expires_at), self.hold_group,
         ]  # fmt: skip
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+        return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,7 +359,9 @@ def _uuid(typeid: str) -> UUID:
 
 
 def _plain(amount: Decimal | None) -> str | None:
-    return None if amount is None else format(amount.normalize(), "f")
+    if amount is None:
+        return None
+    return format(amount.normalize(), "f") if amount else "0"
 
 
 def _instant(at: datetime | None) -> str | None:

@@ -4,8 +4,8 @@
 
 There is no timer: the first posting leaves at once, those that come meanwhile leave together. A hot balance row is
 locked and written once for a whole batch. Nothing is answered before it is committed. When an answer of the database is
-lost, the batch is sent again under the same keys, which finds what was written and writes the rest; a caller that gave
-up does the same later with its key.
+lost, the batch goes again under the same keys, which finds what was written and writes the rest, until the deadlines of
+its callers pass; a caller that gave up does the same later with its key.
 """
 
 from __future__ import annotations
@@ -21,16 +21,33 @@ from ledger import journal
 from ledger.journal import Posted, Posting
 from storage.db import Connection, Database
 
+PAUSE_S = 0.05
+
 # Writes what belongs to newly written postings (events, for one) in the batch's own transaction.
 Record = Callable[[Connection, Sequence[tuple[tuple[Posted, ...], Any]]], Awaitable[None]]
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
+    """A linked set and its caller; `alone` when a batch that it was in could not be written."""
+
     postings: tuple[Posting, ...]
     keys: list[str]
     effect: Any
     result: asyncio.Future[tuple[Posted, ...]]
+    alone: bool = False
+
+    def answer(self, result: tuple[Posted, ...] | Exception) -> None:
+        """Tell the caller, unless it has given up."""
+        if self.result.done():
+            return
+        if isinstance(result, Exception):
+            self.result.set_exception(result)
+        else:
+            self.result.set_result(result)
+
+    def give_up(self) -> None:
+        self.answer(StorageBusy())
 
 
 class Poster:
@@ -45,7 +62,6 @@ class Poster:
         batch: int = 100,
         queue: int = 2000,
         deadline_s: float = 5.0,
-        tries: int = 3,
     ) -> None:
         """`flights` batches of at most `batch` linked sets are on their way at once, `queue` sets wait at most, and
         nobody waits longer than `deadline_s`."""
@@ -55,7 +71,6 @@ class Poster:
         self._batch = batch
         self._limit = queue
         self._deadline_s = deadline_s
-        self._tries = tries
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._in_flight: set[str] = set()
@@ -77,7 +92,7 @@ class Poster:
 
         `effect` goes to `record` when the set was written now, not when it was replayed. Raises `ledger.refusals`, and
         StorageBusy when the queue is full or the deadline passes: whether it was written is then unknown until the
-        caller tries again with the same keys.
+        caller tries again with the same keys. A caller that is cancelled before its set left takes it back.
         """
         if self._stopping or len(self._queue) >= self._limit:
             raise StorageBusy
@@ -85,28 +100,41 @@ class Poster:
         waiting = _Waiting(postings, [posting.key for posting in postings], effect, loop.create_future())
         self._queue.append(waiting)
         self._wake.set()
-        deadline = loop.call_later(self._deadline_s, _answer, waiting, StorageBusy())
+        deadline = loop.call_later(self._deadline_s, waiting.give_up)
         try:
             return await waiting.result
         finally:
             deadline.cancel()
 
     async def _work(self) -> None:
-        while True:
-            taken = self._take()
-            if not taken:
-                if self._stopping and not self._queue:
-                    return
-                self._wake.clear()
-                await self._wake.wait()
-                continue
-            keys = {key for waiting in taken for key in waiting.keys}
-            self._in_flight |= keys
+        while batch := await self._next():
             try:
-                await self._deliver(taken)
-            finally:
-                self._in_flight -= keys
-                self._wake.set()
+                async with self._db.connection():  # kept while batches follow each other: it costs as much as one
+                    while batch:
+                        results = await self._db.retrying(self._writing(batch))
+                        self._landed(batch)
+                        for waiting, result in zip(batch, results, strict=True):
+                            waiting.answer(result)
+                        batch = self._take()
+            except StorageBusy:
+                self._put_back(batch)
+                await asyncio.sleep(PAUSE_S)
+            except Exception as fault:
+                # One of them is no posting, and takes only itself down: each goes again, alone.
+                for waiting in batch:
+                    if len(batch) == 1:
+                        waiting.answer(fault)
+                    waiting.alone = True
+                self._put_back(batch)
+
+    async def _next(self) -> list[_Waiting]:
+        """The next batch, as soon as there is one; empty when there will be none any more."""
+        while not (batch := self._take()):
+            if self._stopping and not self._queue:
+                break
+            self._wake.clear()
+            await self._wake.wait()
+        return batch
 
     def _take(self) -> list[_Waiting]:
         # A key that is on its way, or twice in the queue, waits for its turn: then it finds what the first one wrote.
@@ -115,28 +143,32 @@ class Poster:
         keys = set(self._in_flight)
         while self._queue and len(taken) < self._batch:
             waiting = self._queue.popleft()
-            if waiting.result.done():  # whose caller has given up
+            if waiting.result.done():  # its caller has given up
                 continue
-            (taken if keys.isdisjoint(waiting.keys) else kept).append(waiting)
+            if keys.isdisjoint(waiting.keys) and not (taken and waiting.alone):
+                taken.append(waiting)
+            else:
+                kept.append(waiting)
             keys.update(waiting.keys)
+            if waiting.alone:
+                break
         self._queue.extendleft(reversed(kept))
+        self._in_flight.update(key for waiting in taken for key in waiting.keys)
         return taken
 
-    async def _deliver(self, batch: list[_Waiting]) -> None:
-        try:
-            results = await self._write(batch)
-        except AppError as refusal:
-            results = [refusal] * len(batch)
-        except Exception as fault:
-            if len(batch) > 1:  # one of them is no posting, and takes only itself down
-                for waiting in batch:
-                    await self._deliver([waiting])
-                return
-            results = [fault]
-        for waiting, result in zip(batch, results, strict=True):
-            _answer(waiting, result)
+    def _landed(self, batch: list[_Waiting]) -> None:
+        self._in_flight.difference_update(key for waiting in batch for key in waiting.keys)
+        self._wake.set()
 
-    async def _write(self, batch: list[_Waiting]) -> Sequence[tuple[Posted, ...] | Exception]:
+    def _put_back(self, batch: list[_Waiting]) -> None:
+        self._queue.extendleft(reversed(batch))
+        self._landed(batch)
+
+    def _writing(
+        self, batch: list[_Waiting]
+    ) -> Callable[[Connection], Awaitable[list[tuple[Posted, ...] | AppError]]]:
+        """The transaction of a batch."""
+
         async def work(conn: Connection) -> list[tuple[Posted, ...] | AppError]:
             results = await journal.post_many(conn, [waiting.postings for waiting in batch])
             if self._record is not None:
@@ -149,21 +181,4 @@ class Poster:
                     await self._record(conn, written)
             return results
 
-        for attempt in range(1, self._tries + 1):
-            try:
-                return await self._db.retrying(work)
-            except StorageBusy:
-                if attempt == self._tries:
-                    raise
-                await asyncio.sleep(0.05 * attempt)
-        raise AssertionError("unreachable")
-
-
-def _answer(waiting: _Waiting, result: tuple[Posted, ...] | Exception) -> None:
-    """Tell a caller, unless it was told or went away before."""
-    if waiting.result.done():
-        return
-    if isinstance(result, Exception):
-        waiting.result.set_exception(result)
-    else:
-        waiting.result.set_result(result)
+        return work

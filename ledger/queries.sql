@@ -32,16 +32,6 @@ JOIN ledger.accounts a ON a.id = e.account_id
 WHERE t.id = :id
 ORDER BY a.id;
 
--- name: transaction*
--- A transaction, once for each of its accounts; without numbers when its month was archived.
-SELECT t.kind, t.reference, t.metadata, t.recorded_at, a.code, a.currency, a.kind AS account_kind, a.floor, a.ceiling,
-       e.amount, e.sequence, e.credits, e.debits, e.pending_credits, e.pending_debits
-FROM ledger.transactions t
-JOIN ledger.accounts a ON a.id = ANY (t.accounts)
-LEFT JOIN ledger.entries e ON e.account_id = a.id AND e.recorded_at = t.recorded_at
-WHERE t.id = :id
-ORDER BY a.id;
-
 -- name: change_account$
 -- Freeze, thaw, close or limit an account; the number of the change.
 SELECT ledger.change_account_v1(:code, :currency, :status, :floor, :ceiling, :actor, :reason);

@@ -17,11 +17,14 @@ from weakref import WeakKeyDictionary
 
 import asyncpg
 import databases.core
+import orjson
 
 from contracts.errors import StorageBusy
 from storage.faults import Retryable, translate
 
 TRANSACTION_TRIES = 3
+# Texts, numbers, lists and dicts: an instant or a dataclass in a document is a bug.
+PLAIN_JSON = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 # What a connection raises when its server is gone.
 LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresError)
 
@@ -168,4 +171,4 @@ async def _init_connection(raw: asyncpg.Connection) -> None:
 
 
 def _encode_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return orjson.dumps(value, option=PLAIN_JSON).decode()

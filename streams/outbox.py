@@ -53,6 +53,33 @@ async def append_many(conn: Connection, events: Sequence[Event]) -> None:
     conn.notes.add(APPENDED)
 
 
+class Poker:
+    """Pokes the relay after commits without keeping anybody waiting: once for all that commit while a poke is under way.
+
+    For `Database.on_commit`. Close it before its Redis client.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._wanted = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def __call__(self) -> None:
+        self._wanted = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._poke(), name="outbox-poke")
+
+    async def close(self) -> None:
+        """Wait for the last poke."""
+        if self._task is not None:
+            await self._task
+
+    async def _poke(self) -> None:
+        while self._wanted:
+            self._wanted = False
+            await poke(self._redis)
+
+
 async def poke(redis: Redis) -> None:
     """Tell the relay after a commit that there is work. Best effort: it looks by itself many times a second."""
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contracts.errors import Forbidden, Gone, NotFound, Refused
+from contracts.errors import Forbidden, NotFound, Refused
 
 
 class ClosedLoop(Forbidden):
@@ -19,12 +19,6 @@ class ReceiverUnknown(Refused):
 
 class TransferUnknown(NotFound):
     code, title = "transfer.unknown", "No such transfer"
-
-
-class TransferArchived(Gone):
-    """Its entries were taken out of the database with their month."""
-
-    code, title = "transfer.archived", "This transfer is in the archive"
 
 
 def ensure_allowed(sender: str, receiver: str, *, closed_loop: bool) -> None:

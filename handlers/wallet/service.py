@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
-from contracts import ids
 from contracts.errors import IdempotencyMismatch
 from contracts.events import Event
 from contracts.money import Money
 from handlers.wallet import rules
-from handlers.wallet.rules import ReceiverUnknown, TransferArchived, TransferUnknown
-from ledger import accounts, recipes, transactions
+from handlers.wallet.rules import ReceiverUnknown, TransferUnknown
+from ledger import accounts, balances, lookup, recipes
 from ledger.journal import Line, Posted
 from ledger.poster import Poster
+from ledger.reading import ArchivedEntries
 from ledger.refusals import KeyReused
 from storage.db import Connection, Database
 from streams import outbox
@@ -35,6 +36,17 @@ class Transfer:
     receiver: str
     amount: Money
     note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A transfer that was made, for one of its parties: `available` is what that wallet had to spend after it."""
+
+    transfer: Transfer
+    transaction_id: str
+    recorded_at: datetime
+    available: Money
+    replayed: bool
 
 
 class KnownUsers:
@@ -65,12 +77,10 @@ class Transfers:
         self._user_exists = KnownUsers(user_exists)
         self._closed_loop = closed_loop
 
-    async def send(
-        self, *, sender: str, key: str, receiver: str, amount: Money, note: str | None
-    ) -> tuple[Transfer, Posted]:
+    async def send(self, *, sender: str, key: str, receiver: str, amount: Money, note: str | None) -> Receipt:
         """Move the amount once for each key of the sender; return when it is committed.
 
-        Raises ClosedLoop, TransferToSelf, ReceiverUnknown, IdempotencyMismatch, TransferArchived, StorageBusy, and
+        Raises ClosedLoop, TransferToSelf, ReceiverUnknown, IdempotencyMismatch, ArchivedEntries, StorageBusy, and
         `ledger.refusals`. Effects: a posting; events `wallet.debited` and `wallet.credited` in its transaction.
         """
         rules.ensure_allowed(sender, receiver, closed_loop=self._closed_loop)
@@ -82,28 +92,35 @@ class Transfers:
             (posted,) = await self._poster.post(posting, effect=transfer)
         except KeyReused:
             raise IdempotencyMismatch from None
-        return transfer, _present(posted)
+        out, _ = posted.lines
+        if out.sequence is None:  # a repeat, and the month of the first one was archived
+            raise ArchivedEntries
+        return Receipt(transfer, posted.transaction_id, posted.recorded_at, out.available, posted.replayed)
 
-    async def read(self, transfer_id: str, *, user_id: str) -> tuple[Transfer, Posted]:
-        """A transfer for one of its two parties. Raises TransferUnknown, TransferArchived."""
+    async def read(self, transfer_id: str, *, user_id: str) -> Receipt:
+        """A transfer for one of its two parties. Raises TransferUnknown, ArchivedEntries."""
         async with self._db.connection() as conn:
-            found = await transactions.find(conn, ids.of("txn", ids.decode(transfer_id.removeprefix("trf_"))))
-        if found is None or found.kind != "transfer":
-            raise TransferUnknown
-        wallets = {line.account.code.removeprefix("wallet:"): line for line in found.posted.lines}
-        if user_id not in wallets:
-            raise TransferUnknown
-        _present(found.posted)
-        sender, receiver = sorted(wallets, key=lambda user: wallets[user].amount)
-        amount = Money(wallets[receiver].amount, wallets[receiver].account.currency)
-        return Transfer(transfer_id, sender, receiver, amount, found.metadata.get("note")), found.posted
+            found = await lookup.by_id(conn, transfer_id.replace("trf_", "txn_"))
+            if found is None or found.kind != "transfer":
+                raise TransferUnknown
+            if found.archived:
+                raise ArchivedEntries
+            out, into = sorted(found.lines, key=lambda line: line.amount)
+            own = accounts.wallet(user_id, into.currency)
+            if own.code not in (out.account, into.account):
+                raise TransferUnknown
+            balance = await balances.balance_at(conn, own, recorded=found.recorded_at)
+        sender, receiver = (line.account.removeprefix("wallet:") for line in (out, into))
+        amount = Money(into.amount, into.currency)
+        transfer = Transfer(transfer_id, sender, receiver, amount, found.metadata.get("note"))
+        return Receipt(transfer, found.transaction_id, found.recorded_at, balance.available, True)
 
 
 async def tell(conn: Connection, written: Sequence[tuple[tuple[Posted, ...], Any]]) -> None:
     """Write the events of transfers that were posted now, in their transaction: the poster's `record`."""
     events: list[Event] = []
     for (posted,), transfer in written:
-        out, into = (posted.line(accounts.wallet(user, transfer.amount.currency)) for user in _parties(transfer))
+        out, into = posted.lines
         events.append(_event("wallet.debited", transfer.sender, transfer.receiver, transfer, posted, out))
         events.append(_event("wallet.credited", transfer.receiver, transfer.sender, transfer, posted, into))
     await outbox.append_many(conn, events)
@@ -124,14 +141,3 @@ def _event(type: str, user_id: str, counterparty: str, transfer: Transfer, poste
         },
         time=posted.recorded_at,
     )
-
-
-def _parties(transfer: Transfer) -> tuple[str, str]:
-    return transfer.sender, transfer.receiver
-
-
-def _present(posted: Posted) -> Posted:
-    # A month of entries that was archived leaves the transactions behind, without their amounts.
-    if posted.lines[0].sequence is None:
-        raise TransferArchived
-    return posted

@@ -6,9 +6,7 @@ from typing import Any
 
 from contracts.money import Money
 from contracts.runtime import Call, Reply
-from handlers.wallet.service import Transfer, Transfers
-from ledger import accounts
-from ledger.journal import Posted
+from handlers.wallet.service import Receipt, Transfers
 
 
 class TransferOperations:
@@ -18,34 +16,32 @@ class TransferOperations:
         self._transfers = transfers
 
     async def create_transfer(self, call: Call) -> Reply:
-        user_id, wanted = call.principal.user_id, call.body["amount"]
-        transfer, posted = await self._transfers.send(
-            sender=user_id,
+        wanted = call.body["amount"]
+        receipt = await self._transfers.send(
+            sender=call.principal.user_id,
             key=call.headers["Idempotency-Key"],
             receiver=call.body["to"],
             amount=Money.parse(wanted["amount"], wanted["currency"]),
             note=call.body.get("note"),
         )
-        headers = {"Location": f"/v1/wallet/transfers/{transfer.id}"}
-        if posted.replayed:
+        headers = {"Location": f"/v1/wallet/transfers/{receipt.transfer.id}"}
+        if receipt.replayed:
             headers["Idempotent-Replayed"] = "true"
-        return Reply(201, _render(transfer, posted, user_id), headers)
+        return Reply(201, _render(receipt), headers)
 
     async def get_transfer(self, call: Call) -> Reply:
-        user_id = call.principal.user_id
-        transfer, posted = await self._transfers.read(call.path["transfer_id"], user_id=user_id)
-        return Reply(200, _render(transfer, posted, user_id))
+        return Reply(200, _render(await self._transfers.read(call.path["transfer_id"], user_id=call.principal.user_id)))
 
 
-def _render(transfer: Transfer, posted: Posted, user_id: str) -> dict[str, Any]:
-    own = posted.line(accounts.wallet(user_id, transfer.amount.currency))
+def _render(receipt: Receipt) -> dict[str, Any]:
+    transfer = receipt.transfer
     return {
         "transfer_id": transfer.id,
-        "transaction_id": posted.transaction_id,
+        "transaction_id": receipt.transaction_id,
         "from": transfer.sender,
         "to": transfer.receiver,
         "amount": transfer.amount.json(),
         "note": transfer.note,
-        "balance": {"available": own.available.json()},
-        "created_at": posted.recorded_at.isoformat(),
+        "balance": {"available": receipt.available.json()},
+        "created_at": receipt.recorded_at.isoformat(),
     }

@@ -7,7 +7,8 @@ transaction is the last two bits of its id. All numbers below are big-endian; an
     transaction  id, key, kind, reference, happened_at, recorded_at, hold_id, reverses, expires_at, hold_group, accounts
                  (ids ascending, between commas), request_hash (hex), metadata (as PostgreSQL prints the jsonb)
     entry        account_id; code, currency, kind, floor, ceiling of the account; sequence, transaction_id, happened_at,
-                 recorded_at, amount, pending_debit, pending_credit, credits, debits, pending_credits, pending_debits
+                 recorded_at, currency, amount, pending_debit, pending_credit, credits, debits, pending_credits,
+                 pending_debits
     leaf         SHA-256(00 ‖ fields of the transaction ‖ 4 bytes: number of entries ‖ fields of each, by account_id)
     node         SHA-256(01 ‖ left ‖ right), a tree as in RFC 6962 section 2.1
     block        SHA-256("matchday.ledger.block.v1" ‖ lane, 2 bytes ‖ number, 8 ‖ previous hash, 32 ‖ sealed_at, 8 ‖

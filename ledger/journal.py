@@ -31,6 +31,8 @@ from storage.db import Connection
 
 Q = sql.load(__package__)
 ZERO = Decimal(0)
+# Ids that a process remembers, of each database.
+KNOWN_ACCOUNTS = 100_000
 T = TypeVar("T")
 
 
@@ -214,18 +216,13 @@ async def post_many(conn: Connection, sets: Sequence[Sequence[Posting]]) -> list
     postings = list(chain.from_iterable(sets))
     if len({posting.key for posting in postings}) < len(postings):
         raise ValueError("a key stands for one posting")
-    accounts: dict[Account, int] = {}
-    for posting in postings:
-        for leg in posting.legs:
-            accounts.setdefault(leg.account, len(accounts) + 1)
     legs = [leg for posting in postings for leg in posting.legs]
+    account_ids = await _account_ids(conn, {leg.account for leg in legs})
+    ordered = sorted(account_ids.values())
+    slots = {account_id: slot for slot, account_id in enumerate(ordered, 1)}
     row = await Q.post(
         conn,
-        codes=[account.code for account in accounts],
-        currencies=[account.currency for account in accounts],
-        account_kinds=[account.kind for account in accounts],
-        floors=[account.floor for account in accounts],
-        ceilings=[account.ceiling for account in accounts],
+        accounts=ordered,
         keys=[posting.key for posting in postings],
         hashes=[posting.fingerprint for posting in postings],
         kinds=[posting.kind for posting in postings],
@@ -234,7 +231,7 @@ async def post_many(conn: Connection, sets: Sequence[Sequence[Posting]]) -> list
         happened_at=[posting.happened_at for posting in postings],
         sizes=[len(posting.legs) for posting in postings],
         leg_postings=[n for n, posting in enumerate(postings, 1) for _ in posting.legs],
-        leg_accounts=[accounts[leg.account] for leg in legs],
+        leg_accounts=[slots[account_ids[leg.account]] for leg in legs],
         amounts=[leg.amount for leg in legs],
         links=[n for n, members in enumerate(sets) for _ in members] if len(sets) < len(postings) else None,
         reverses=_any([posting.reverses and _uuid(posting.reverses) for posting in postings]),
@@ -330,6 +327,27 @@ def checked(account: Account, amount: Money) -> Decimal:
     if amount.amount <= 0:
         raise ValueError("a leg's amount is above zero; its side says the direction")
     return amount.amount
+
+
+async def _account_ids(conn: Connection, accounts: set[Account]) -> dict[Account, int]:
+    known: dict[Account, int] = conn.known.setdefault(Account, {})
+    found = {account: known[account] for account in accounts if account in known}
+    missing = list(accounts - found.keys())
+    if missing:
+        row = await Q.open_accounts(
+            conn,
+            codes=[account.code for account in missing],
+            currencies=[account.currency for account in missing],
+            kinds=[account.kind for account in missing],
+            floors=[account.floor for account in missing],
+            ceilings=[account.ceiling for account in missing],
+        )
+        found.update(zip(missing, row["ids"], strict=True))
+        if len(known) > KNOWN_ACCOUNTS:
+            known.clear()
+        lasting = zip(missing, row["lasting"], strict=True)
+        known.update((account, found[account]) for account, is_lasting in lasting if is_lasting)
+    return found
 
 
 def _resolving(row: sql.Row, resolution: Resolution) -> Posting:

@@ -2,10 +2,13 @@
 -- Any number of postings, each decided in its turn; outcomes and balances as parallel arrays.
 SELECT outcomes, ids, recorded, amounts, sequences, credits, debits, pending_credits, pending_debits
 FROM ledger.post_v1(
-    :codes, :currencies, :account_kinds, :floors, :ceilings,
-    :keys, :hashes, :kinds, :references, :metadata, :happened_at, :sizes, :leg_postings, :leg_accounts, :amounts,
+    :accounts, :keys, :hashes, :kinds, :references, :metadata, :happened_at, :sizes, :leg_postings, :leg_accounts, :amounts,
     :links, :reverses, :up_to, :holds, :expires_at, :groups, :pending_debits, :pending_credits,
     :at_least, :at_most, :versions);
+
+-- name: open_accounts^
+-- The ids of accounts, opened where they are missing, and whether each is there for good.
+SELECT ids, lasting FROM ledger.open_accounts_v1(:codes, :currencies, :kinds, :floors, :ceilings);
 
 -- name: hold^
 -- A hold with its two accounts.
@@ -49,10 +52,12 @@ GROUP BY t.id HAVING count(e.account_id) <> cardinality(t.accounts) OR count(e.a
 ORDER BY t.id LIMIT 100;
 
 -- name: stray_entries*
--- Entries whose transaction does not exist or does not know them.
+-- Entries whose transaction does not exist or does not know them, or in another currency than their account.
 SELECT e.account_id, e.sequence FROM ledger.entries e
 LEFT JOIN ledger.transactions t ON t.id = e.transaction_id
-WHERE (e.account_id = ANY (t.accounts) AND t.recorded_at = e.recorded_at AND t.happened_at = e.happened_at) IS NOT TRUE
+LEFT JOIN ledger.accounts a ON a.id = e.account_id
+WHERE (e.account_id = ANY (t.accounts) AND t.recorded_at = e.recorded_at AND t.happened_at = e.happened_at
+       AND a.currency = e.currency) IS NOT TRUE
 ORDER BY e.account_id, e.sequence LIMIT 100;
 
 -- name: broken_histories*

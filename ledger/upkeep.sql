@@ -23,7 +23,7 @@ FROM ledger.transactions t WHERE t.id = ANY (:ids);
 SELECT t.id, ARRAY[
     e.account_id::text, a.code, a.currency, a.kind, trim_scale(a.floor)::text, trim_scale(a.ceiling)::text,
     e.sequence::text, e.transaction_id::text, trim_scale(extract(epoch FROM e.happened_at) * 1000000)::text,
-    trim_scale(extract(epoch FROM e.recorded_at) * 1000000)::text, trim_scale(e.amount)::text,
+    trim_scale(extract(epoch FROM e.recorded_at) * 1000000)::text, e.currency, trim_scale(e.amount)::text,
     trim_scale(e.pending_debit)::text, trim_scale(e.pending_credit)::text, trim_scale(e.credits)::text,
     trim_scale(e.debits)::text, trim_scale(e.pending_credits)::text, trim_scale(e.pending_debits)::text
 ] AS fields
@@ -106,7 +106,7 @@ SELECT EXISTS (SELECT FROM ledger.entries WHERE recorded_at < :first) AS older,
 
 -- name: entries_between*
 -- The rows of a month as they are archived.
-SELECT account_id, recorded_at, happened_at, sequence, transaction_id, amount, pending_debit, pending_credit,
+SELECT account_id, recorded_at, happened_at, sequence, transaction_id, currency, amount, pending_debit, pending_credit,
        credits, debits, pending_credits, pending_debits
 FROM ledger.entries WHERE recorded_at >= :first AND recorded_at < :until
 ORDER BY account_id, recorded_at;

@@ -90,14 +90,14 @@ CREATE INDEX transactions_hold_id_idx ON ledger.transactions (hold_id) WHERE hol
 CREATE UNIQUE INDEX transactions_reverses_idx ON ledger.transactions (reverses) WHERE reverses IS NOT NULL;
 
 -- One line of one account. (account, instant) is its key: the instants of an account only ever go up, so that one index
--- serves paging, the balance at a past instant, and finding the entries of a transaction. An account has one currency,
--- so an entry cannot have another.
+-- serves paging, the balance at a past instant, and finding the entries of a transaction.
 CREATE TABLE ledger.entries (
     account_id      bigint      NOT NULL,
     recorded_at     timestamptz NOT NULL,
     happened_at     timestamptz NOT NULL,
     sequence        bigint      NOT NULL,
     transaction_id  uuid        NOT NULL,
+    currency        text        COLLATE "C" NOT NULL,       -- its account's
     amount          numeric     NOT NULL,                   -- what is posted
     pending_debit   numeric     NOT NULL DEFAULT 0,         -- how the pending sides change
     pending_credit  numeric     NOT NULL DEFAULT 0,

@@ -19,7 +19,7 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA ledger REVOKE EXECUTE ON FUNCTIONS FROM PUBLI
 GRANT USAGE ON SCHEMA ledger TO matchday_app;
 GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO matchday_app;
 ALTER DEFAULT PRIVILEGES IN SCHEMA ledger GRANT SELECT ON TABLES TO matchday_app;
-GRANT EXECUTE ON FUNCTION ledger.post_v1, ledger.change_account_v1, ledger.transaction_id, ledger.ensure_months_v1,
+GRANT EXECUTE ON FUNCTION ledger.post_v1, ledger.open_accounts_v1, ledger.change_account_v1, ledger.transaction_id, ledger.ensure_months_v1,
     ledger.seal_v1, ledger.block_hash_v1 TO matchday_app;
 
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;

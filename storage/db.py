@@ -36,10 +36,12 @@ class Connection:
     """The task's connection, the same in nested blocks.
 
     `notes` are words for what the transaction did; whoever asked `Database.on_commit` for one is told after it.
+    `known` is what modules remember of this database, under a key of their own: only facts that can never change.
     """
 
     raw: asyncpg.Connection
     notes: set[str] = field(default_factory=set)
+    known: dict[Any, Any] = field(default_factory=dict)
 
 
 class Database:
@@ -56,6 +58,7 @@ class Database:
         self.dsn = dsn
         self._acquire_timeout_s = acquire_timeout_s
         self._opened: WeakKeyDictionary[databases.core.Connection, Connection] = WeakKeyDictionary()
+        self._known: dict[Any, Any] = {}
         self._on_commit: dict[str, Callable[[], Awaitable[None]]] = {}
         self._database = databases.Database(
             dsn, min_size=pool_min, max_size=pool_max, init=_init_connection,
@@ -88,7 +91,7 @@ class Database:
             raise StorageBusy from None
         raw = held.raw_connection
         try:
-            yield self._opened.setdefault(held, Connection(raw))
+            yield self._opened.setdefault(held, Connection(raw, known=self._known))
         except asyncpg.PostgresError as fault:
             raise translate(fault) from fault
         except (asyncpg.InterfaceError, ConnectionError) as fault:

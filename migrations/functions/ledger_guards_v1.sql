@@ -39,73 +39,53 @@ CREATE TRIGGER balances_opened BEFORE INSERT ON ledger.balances FOR EACH ROW
           OR (NEW.credits, NEW.debits, NEW.pending_credits, NEW.pending_debits) IS DISTINCT FROM (0, 0, 0, 0))
     EXECUTE FUNCTION ledger.refuse_v1('a balance opens at zero');
 
--- Entries come in whole transactions. What a statement brings must continue each account, balance in each currency, and
--- be all of what its transaction says it has; then the balances follow, and the holds. Nothing else may move them.
+-- Three guards look at a posting, each at what it has at hand, so that every row is read once more and no more often:
+-- this one at the entries of a statement (whole transactions, balanced in each currency), the next at the balances that
+-- follow from them (each entry continues its account), the last at the headers. All name a span of time around the present
+-- for what they look up, so that the number of months does not matter. Entries are recorded now: see below, LG011.
 CREATE FUNCTION ledger.follow_entries_v1() RETURNS trigger LANGUAGE plpgsql SET search_path = ledger, pg_temp AS $$
 DECLARE
-    seen     record;
+    follows  boolean;
+    balanced boolean;
+    known    boolean;
+    whole    boolean;
+    held     boolean;
     expected int;
     resolved int;
 BEGIN
-    WITH line AS MATERIALIZED (
-        SELECT a.account_id, a.transaction_id, a.recorded_at, a.happened_at, a.sequence, a.amount,
-               a.pending_debit, a.pending_credit, a.credits, a.debits, a.pending_credits, a.pending_debits,
-               b.currency, b.recorded_at AS before,
-               lead(a.sequence) OVER history IS NULL AS last,
-               coalesce(a.sequence = lag(a.sequence, 1, b.sequence) OVER history + 1
-               AND a.recorded_at > lag(a.recorded_at, 1, b.recorded_at) OVER history
-               AND a.credits = lag(a.credits, 1, b.credits) OVER history + greatest(a.amount, 0)
-               AND a.debits = lag(a.debits, 1, b.debits) OVER history - least(a.amount, 0)
-               AND a.pending_credits = lag(a.pending_credits, 1, b.pending_credits) OVER history + a.pending_credit
-               AND a.pending_debits = lag(a.pending_debits, 1, b.pending_debits) OVER history + a.pending_debit,
-                   false) AS continues,                         -- false, too, where there is no such account
-               scale(trim_scale(a.amount)) <= b.exponent AND scale(trim_scale(a.pending_debit)) <= b.exponent
-               AND scale(trim_scale(a.pending_credit)) <= b.exponent
-               AND abs(a.amount) < 1000000000000000 AND abs(a.pending_debit) < 1000000000000000
-               AND abs(a.pending_credit) < 1000000000000000
-               AND (a.amount <> 0 OR a.pending_debit <> 0 OR a.pending_credit <> 0) AS exact,
-               b.status = 'open' OR b.status = 'frozen' AND CASE WHEN b.credit_normal THEN a.amount >= a.pending_debit
-                                                                 ELSE a.amount <= -a.pending_credit END AS allowed
-        FROM added a
-        LEFT JOIN LATERAL (SELECT * FROM balances b WHERE b.account_id = a.account_id OFFSET 0) b ON true
-        WINDOW history AS (PARTITION BY a.account_id ORDER BY a.sequence)
-    ), part AS (
-        SELECT transaction_id, recorded_at, happened_at, array_agg(account_id) AS accounts,
-               sum(amount) = 0 AND sum(pending_credit - pending_debit) = 0 AS balanced,
-               sum(count(*)) OVER (PARTITION BY transaction_id) AS lines
-        FROM line GROUP BY transaction_id, recorded_at, happened_at, currency
+    WITH span AS (
+        SELECT account_id, min(recorded_at) AS first, max(recorded_at) AS last FROM added GROUP BY account_id
     ), moved AS (
         UPDATE balances b SET sequence = l.sequence, recorded_at = l.recorded_at, credits = l.credits, debits = l.debits,
             pending_credits = l.pending_credits, pending_debits = l.pending_debits
-        FROM line l WHERE l.last AND b.account_id = l.account_id
+        FROM span s JOIN added l ON l.account_id = s.account_id AND l.recorded_at = s.last
+        WHERE b.account_id = s.account_id AND b.recorded_at < s.first
+        RETURNING 1
+    ), part AS (
+        SELECT transaction_id, recorded_at, happened_at, count(*) AS lines, array_agg(account_id) AS accounts,
+               sum(amount) AS posted, sum(pending_credit - pending_debit) AS outstanding,
+               bool_or(pending_debit <> 0 OR pending_credit <> 0) AS pending
+        FROM added GROUP BY transaction_id, recorded_at, happened_at, currency
     )
-    SELECT l.*, p.* INTO seen
-    FROM (SELECT count(*) AS lines, bool_and(continues) AS continues, bool_and(exact) AS exact,
-                 bool_and(allowed) AS allowed, bool_or(pending_debit <> 0 OR pending_credit <> 0) AS pending,
-                 min(recorded_at) >= clock_timestamp() - interval '1 minute'
-                 AND max(recorded_at) <= greatest(clock_timestamp(), max(before)) + interval '1 second' AS timely
-          FROM line) l,
-         (SELECT bool_and(part.balanced) AS balanced,
-                 bool_and(t.id IS NOT NULL AND part.lines = cardinality(t.accounts) AND part.accounts <@ t.accounts) AS whole
-          FROM part LEFT JOIN LATERAL (
-              SELECT * FROM transactions t WHERE t.id = part.transaction_id AND t.recorded_at = part.recorded_at
-                                             AND t.happened_at = part.happened_at OFFSET 0) t ON true) p;
-
-    IF NOT seen.balanced THEN
+    SELECT (SELECT count(*) FROM moved) = (SELECT count(*) FROM span), bool_and(p.posted = 0 AND p.outstanding = 0),
+           bool_and((p.accounts <@ t.accounts) IS TRUE), bool_and(p.lines = cardinality(t.accounts)), bool_or(p.pending)
+    INTO follows, balanced, known, whole, held
+    FROM part p LEFT JOIN LATERAL (
+        SELECT t.accounts FROM transactions t
+        WHERE t.id = p.transaction_id AND t.recorded_at = p.recorded_at AND t.happened_at = p.happened_at OFFSET 0
+    ) t ON true;
+    IF NOT balanced THEN
         RAISE EXCEPTION 'entries do not sum to zero' USING ERRCODE = 'LG002';
-    ELSIF NOT seen.whole THEN
+    ELSIF NOT known OR NOT whole AND EXISTS (       -- a transaction in several currencies has several parts
+        SELECT FROM added a JOIN transactions t ON t.id = a.transaction_id
+        GROUP BY t.id HAVING count(*) <> cardinality(t.accounts)
+    ) THEN
         RAISE EXCEPTION 'entries are all of their transaction, and come with it' USING ERRCODE = 'LG003';
-    ELSIF NOT seen.continues THEN
+    ELSIF NOT follows THEN
         RAISE EXCEPTION 'an entry continues its account' USING ERRCODE = 'LG004';
-    ELSIF NOT seen.exact THEN
-        RAISE EXCEPTION 'an amount is finite, not zero and has no more places than its currency' USING ERRCODE = 'LG008';
-    ELSIF NOT seen.allowed THEN
-        RAISE EXCEPTION 'the account is frozen or closed' USING ERRCODE = 'LG010';
-    ELSIF NOT seen.timely THEN
-        RAISE EXCEPTION 'entries are recorded now' USING ERRCODE = 'LG011';
     END IF;
 
-    IF seen.pending THEN
+    IF held THEN
         -- Pending money belongs to a hold, between its two accounts. Placing is +X pending on both. Resolving is -X pending
         -- on both, of which Y <= X is captured, that is posted from source to target; the rest is released.
         WITH move AS (
@@ -142,40 +122,73 @@ END $$;
 CREATE TRIGGER entries_followed AFTER INSERT ON ledger.entries REFERENCING NEW TABLE AS added
     FOR EACH STATEMENT EXECUTE FUNCTION ledger.follow_entries_v1();
 
--- What a balance belongs to never changes. Its counters move only together with its sequence, upwards, and are then those
--- of the entry with that sequence: the last one, since the balance follows every entry. Held money is not available, so
--- capturing a hold can never break the floor. Status and limits change by a row of account_changes.
--- (Old and new rows meet by hashing: they have no index, and post_v1 switches that kind of join off for its own queries.)
-CREATE FUNCTION ledger.verify_balances_v1() RETURNS trigger LANGUAGE plpgsql
-SET search_path = ledger, pg_temp SET enable_hashjoin = on AS $$
+-- What a balance belongs to never changes. Its counters move only together with its sequence, by entries that continue one
+-- another from what it was to what it is. Held money is not available, so capturing a hold can never break the floor.
+-- Status and limits change by a row of account_changes.
+CREATE FUNCTION ledger.verify_balances_v1() RETURNS trigger LANGUAGE plpgsql SET search_path = ledger, pg_temp AS $$
 DECLARE
-    seen record;
+    same    boolean;
+    follows boolean;
+    exact   boolean;
+    allowed boolean;
+    timely  boolean;
+    within  boolean;
+    changed boolean;
 BEGIN
-    SELECT bool_and(o.account_id IS NOT NULL
-                    AND (n.currency, n.exponent, n.credit_normal) = (o.currency, o.exponent, o.credit_normal)) AS same,
-           bool_and(CASE WHEN n.sequence = o.sequence
-               THEN (n.recorded_at, n.credits, n.debits, n.pending_credits, n.pending_debits)
-                    = (o.recorded_at, o.credits, o.debits, o.pending_credits, o.pending_debits)
-               -- a scalar subquery, for EXISTS may be planned as a scan of all entries
-               ELSE n.sequence > o.sequence AND coalesce((
-                    SELECT true FROM entries e
-                    WHERE e.account_id = n.account_id AND e.recorded_at = n.recorded_at AND e.sequence = n.sequence
-                      AND e.credits = n.credits AND e.debits = n.debits
-                      AND e.pending_credits = n.pending_credits AND e.pending_debits = n.pending_debits), false) END) AS followed,
-           bool_and(n.pending_credits >= 0 AND n.pending_debits >= 0
-               AND (n.floor IS NULL OR CASE WHEN n.credit_normal THEN n.credits - n.debits - n.pending_debits
-                                            ELSE n.debits - n.credits - n.pending_credits END >= n.floor)
-               AND (n.ceiling IS NULL OR CASE WHEN n.credit_normal THEN n.credits - n.debits + n.pending_credits
-                                              ELSE n.debits - n.credits + n.pending_debits END <= n.ceiling)) AS within,
-           bool_or((n.change_id, n.status, n.floor, n.ceiling)
-                   IS DISTINCT FROM (o.change_id, o.status, o.floor, o.ceiling)) AS changed
-    INTO seen
-    FROM moved n LEFT JOIN was o ON o.account_id = n.account_id;
-    IF seen.same IS FALSE OR seen.followed IS FALSE THEN
-        RAISE EXCEPTION 'a balance is what its last entry says' USING ERRCODE = 'LG006';
-    ELSIF NOT seen.within THEN
+    SELECT bool_and(m.same), bool_and(m.follows AND (m.more OR m.arrived) IS TRUE), bool_and(m.exact), bool_and(m.allowed),
+           bool_and(m.timely), bool_and(m.within), bool_or(m.changed)
+    INTO same, follows, exact, allowed, timely, within, changed
+    FROM (
+        SELECT (n.currency = o.currency AND n.exponent = o.exponent AND n.credit_normal = o.credit_normal) IS TRUE AS same,
+               CASE WHEN e.sequence IS NULL THEN n.sequence = o.sequence AND n.recorded_at = o.recorded_at
+                         AND n.credits = o.credits AND n.debits = o.debits
+                         AND n.pending_credits = o.pending_credits AND n.pending_debits = o.pending_debits
+                    ELSE e.sequence = lag(e.sequence, 1, o.sequence) OVER history + 1
+                         AND e.credits = lag(e.credits, 1, o.credits) OVER history + greatest(e.amount, 0)
+                         AND e.debits = lag(e.debits, 1, o.debits) OVER history - least(e.amount, 0)
+                         AND e.pending_credits = lag(e.pending_credits, 1, o.pending_credits) OVER history + e.pending_credit
+                         AND e.pending_debits = lag(e.pending_debits, 1, o.pending_debits) OVER history + e.pending_debit
+                         AND e.currency = n.currency END AS follows,
+               lead(true) OVER history AS more,
+               e.sequence IS NULL OR e.sequence = n.sequence AND e.recorded_at = n.recorded_at
+                   AND e.credits = n.credits AND e.debits = n.debits
+                   AND e.pending_credits = n.pending_credits AND e.pending_debits = n.pending_debits AS arrived,
+               abs(e.amount) < 1000000000000000 AND abs(e.pending_debit) < 1000000000000000
+                   AND abs(e.pending_credit) < 1000000000000000 AND (e.amount <> 0 OR e.pending_debit <> 0 OR e.pending_credit <> 0)
+                   AND scale(trim_scale(e.amount)) <= n.exponent AND scale(trim_scale(e.pending_debit)) <= n.exponent
+                   AND scale(trim_scale(e.pending_credit)) <= n.exponent AS exact,
+               e.sequence IS NULL OR n.status = 'open' OR n.status = 'frozen' AND CASE
+                   WHEN n.credit_normal THEN e.amount >= e.pending_debit ELSE e.amount <= -e.pending_credit END AS allowed,
+               e.recorded_at >= clock_timestamp() - interval '1 minute'
+                   AND e.recorded_at <= greatest(clock_timestamp(), o.recorded_at) + interval '1 second' AS timely,
+               n.pending_credits >= 0 AND n.pending_debits >= 0
+                   AND (CASE WHEN n.credit_normal THEN n.credits - n.debits - n.pending_debits
+                             ELSE n.debits - n.credits - n.pending_credits END >= n.floor) IS NOT FALSE
+                   AND (CASE WHEN n.credit_normal THEN n.credits - n.debits + n.pending_credits
+                             ELSE n.debits - n.credits + n.pending_debits END <= n.ceiling) IS NOT FALSE AS within,
+               (n.change_id, n.status, n.floor, n.ceiling)
+                   IS DISTINCT FROM (o.change_id, o.status, o.floor, o.ceiling) AS changed
+        FROM moved n
+        LEFT JOIN was o ON o.account_id = n.account_id
+        LEFT JOIN LATERAL (
+            SELECT * FROM entries e
+            WHERE e.account_id = n.account_id AND e.recorded_at > o.recorded_at AND e.recorded_at <= n.recorded_at
+              AND e.recorded_at > statement_timestamp() - interval '1 hour'
+              AND e.recorded_at < statement_timestamp() + interval '1 hour' OFFSET 0
+        ) e ON true
+        WINDOW history AS (PARTITION BY n.account_id ORDER BY e.recorded_at)
+    ) m;
+    IF NOT (same AND follows) THEN
+        RAISE EXCEPTION 'a balance is what its last entry says, and that continues the one before' USING ERRCODE = 'LG006';
+    ELSIF NOT exact THEN
+        RAISE EXCEPTION 'an amount is finite, not zero and has no more places than its currency' USING ERRCODE = 'LG008';
+    ELSIF NOT allowed THEN
+        RAISE EXCEPTION 'the account is frozen or closed' USING ERRCODE = 'LG010';
+    ELSIF NOT timely THEN
+        RAISE EXCEPTION 'entries are recorded now' USING ERRCODE = 'LG011';
+    ELSIF NOT within THEN
         RAISE EXCEPTION 'a balance stays between floor and ceiling' USING ERRCODE = 'LG007';
-    ELSIF seen.changed AND EXISTS (
+    ELSIF changed AND EXISTS (
         SELECT FROM moved n JOIN was o ON o.account_id = n.account_id
         LEFT JOIN account_changes c ON c.id = n.change_id AND c.account_id = n.account_id
         WHERE (n.change_id, n.status, n.floor, n.ceiling) IS DISTINCT FROM (o.change_id, o.status, o.floor, o.ceiling)
@@ -194,21 +207,25 @@ CREATE TRIGGER balances_verified AFTER UPDATE ON ledger.balances REFERENCING OLD
 -- A transaction comes in one statement with its entries; a reversal is its original with the signs turned.
 CREATE FUNCTION ledger.verify_transactions_v1() RETURNS trigger LANGUAGE plpgsql SET search_path = ledger, pg_temp AS $$
 DECLARE
-    empty    boolean;
+    whole    boolean;
     sound    boolean;
     reversed boolean;
 BEGIN
-    SELECT bool_or(e.transaction_id IS DISTINCT FROM t.id), bool_or(t.reverses IS NOT NULL),
+    SELECT bool_and(e.transaction_id = t.id) AND count(e.transaction_id) = count(*),
            bool_and(t.happened_at <= t.recorded_at AND octet_length(t.request_hash) = 32
                     AND length(t.key) BETWEEN 1 AND 200 AND t.key !~ '[^!-\[\]-~]'      -- no backslash: see transaction_id
                     AND length(t.kind) BETWEEN 1 AND 50 AND t.kind !~ '[^a-z_]'
                     AND length(t.reference) <= 200 AND coalesce(length(t.hold_group) BETWEEN 1 AND 200, true)
-                    AND jsonb_typeof(t.metadata) = 'object')
-    INTO empty, reversed, sound
+                    AND jsonb_typeof(t.metadata) = 'object'),
+           bool_or(t.reverses IS NOT NULL)
+    INTO whole, sound, reversed
     FROM added t LEFT JOIN LATERAL (
-        SELECT transaction_id FROM entries e WHERE e.account_id = t.accounts[1] AND e.recorded_at = t.recorded_at OFFSET 0
+        SELECT e.transaction_id FROM entries e
+        WHERE e.account_id = t.accounts[1] AND e.recorded_at = t.recorded_at
+          AND e.recorded_at > statement_timestamp() - interval '1 hour'
+          AND e.recorded_at < statement_timestamp() + interval '1 hour' OFFSET 0
     ) e ON true;
-    IF empty THEN
+    IF NOT whole THEN
         RAISE EXCEPTION 'a transaction comes with its entries' USING ERRCODE = 'LG002';
     ELSIF NOT sound THEN
         RAISE EXCEPTION 'a transaction has a key, a kind, a hash, and happened before it was recorded' USING ERRCODE = 'LG008';

@@ -41,14 +41,13 @@ SINGLE = r"""
 \set b {other}
 \set k random(1, 1000000000000000)
 SELECT count(*) FROM ledger.post_v1(
-    ARRAY['bench:' || :a, 'bench:' || :b], '{{INR,INR}}', '{{liability,liability}}', '{{-1000000000,-1000000000}}',
-    '{{NULL,NULL}}', ARRAY[:k::text || '-' || :client_id::text], ARRAY[sha256('bench')], '{{transfer}}', '{{""}}', ARRAY['{{}}'::jsonb],
-    ARRAY[now()], '{{2}}', '{{1,1}}', '{{1,2}}', '{{-1.50,1.50}}');
+    ARRAY[least(:a::bigint, :b::bigint), greatest(:a::bigint, :b::bigint)], ARRAY[:k::text || '-' || :client_id::text], ARRAY[sha256('bench')], '{{transfer}}',
+    '{{""}}', ARRAY['{{}}'::jsonb], ARRAY[now()], '{{2}}', '{{1,1}}', '{{1,2}}', '{{-1.50,1.50}}');
 """
 BATCH = """
 SELECT count(*) FROM (SELECT nextval('bench.{sequence}') AS n OFFSET 0) next JOIN bench.batches b ON b.id = next.n,
-LATERAL ledger.post_v1(b.codes, b.currencies, b.kinds, b.floors, b.ceilings, b.keys, b.hashes, b.types, b.refs, b.metadata,
-                       array_fill(now(), ARRAY[50]), b.sizes, b.postings, b.accounts, b.amounts) r;
+LATERAL ledger.post_v1(b.ids, b.keys, b.hashes, b.types, b.refs, b.metadata, array_fill(now(), ARRAY[50]), b.sizes, b.postings,
+                       b.accounts, b.amounts) r;
 """
 RANDOM, HOT = "1 + (:a + :client_id) % 99999", "100000"
 # name: script, sessions, transfers in each call, what to reach

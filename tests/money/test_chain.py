@@ -79,9 +79,10 @@ TAMPERING = {
     "an entry's amount": "UPDATE ledger.entries SET amount = amount + 1 WHERE sequence = 7",
     "an entry's instant": "UPDATE ledger.entries SET happened_at = happened_at - interval '1 day' WHERE sequence = 7",
     "an entry's order": "UPDATE ledger.entries SET sequence = 100 WHERE sequence = 7",
+    "an entry's currency": "UPDATE ledger.entries SET currency = 'USD' WHERE sequence = 7",
     "an entry dropped": "DELETE FROM ledger.entries WHERE sequence = 7",
     "an entry added": "INSERT INTO ledger.entries SELECT account_id, recorded_at + interval '1 us', happened_at, 99,"
-    " transaction_id, amount, 0, 0, credits, debits, 0, 0 FROM ledger.entries WHERE sequence = 7",
+    " transaction_id, currency, amount, 0, 0, credits, debits, 0, 0 FROM ledger.entries WHERE sequence = 7",
     "a key": "UPDATE ledger.transactions SET key = key || 'x' WHERE key LIKE '%pay_1_7'",
     "a reference": "UPDATE ledger.transactions SET reference = 'dep_other' WHERE reference = 'dep_pay_1_7'",
     "metadata": "UPDATE ledger.transactions SET metadata = '{\"a\":\"b\"}' WHERE reference = 'dep_pay_1_7'",

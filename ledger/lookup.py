@@ -43,6 +43,10 @@ class Line:
     pending_credit: Decimal
     balance_after: Decimal
 
+    @property
+    def moves_pending(self) -> bool:
+        return self.pending_debit != 0 or self.pending_credit != 0
+
 
 @dataclass(frozen=True, slots=True)
 class Whole:

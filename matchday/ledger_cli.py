@@ -17,7 +17,7 @@ from ledger import anchors, archive, chain
 from ledger.journal import Q
 from ledger.sweeps import audit
 from ledger.verify import verify
-from matchday import config
+from matchday import config, ledger_reads
 from matchday.config import Config
 from storage.db import Database
 
@@ -30,7 +30,7 @@ Run = Callable[[Database, argparse.Namespace, Config], Awaitable[None]]
 
 def add(commands: Any) -> None:
     """Add `ledger` with its own commands to the command line's."""
-    text = "the books: verify, check, seal, anchor, archive, freeze"
+    text = "the books: read, verify, check, seal, anchor, archive, freeze"
     parser = commands.add_parser("ledger", help=text, description=text)
     own = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -60,6 +60,7 @@ def add(commands: Any) -> None:
         changed.add_argument("--actor", required=True, type=_up_to(100), help="who wants it")
         changed.add_argument("--reason", required=True, type=_up_to(500))
         changed.set_defaults(status=status)
+    ledger_reads.add(command)
 
 
 def _execute(run: Run, arguments: argparse.Namespace) -> None:

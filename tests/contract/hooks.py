@@ -28,6 +28,7 @@ from tests.client import PASSWORD, Client
 
 LEFT_ALONE = 4
 SHORT_PATIENCE_S = 2.0
+STATEMENT_TYPES = ("application/json", "text/csv", "application/pdf")
 
 
 class World:
@@ -83,6 +84,11 @@ class World:
             self.signed_in.paid_deposit()
         page = self.client.call("GET", "/v1/wallet/entries", expect=200, params={"limit": 1})
         return str(page["next_cursor"])
+
+    @cached_property
+    def transaction_id(self) -> str:
+        """A transaction that credited the user."""
+        return str(self.signed_in.paid_deposit()[0]["ledger_transaction_id"])
 
     @property
     def signed_in(self) -> Client:
@@ -188,9 +194,24 @@ def create_session(case: Case) -> None:
         case.body = {"email": world.email, "password": PASSWORD}
 
 
-def list_entries(case: Case) -> None:
+def with_cursor(case: Case) -> None:
     if "cursor" in case.query:
         case.query = {**case.query, "cursor": world.cursor}
+
+
+def list_entries(case: Case) -> None:
+    """Days in their order, and a cursor of ours."""
+    with_cursor(case)
+    if {"from", "to"} <= case.query.keys():
+        case.query = {**case.query, "from": min(case.query["from"], case.query["to"])}
+
+
+def get_statement(case: Case) -> None:
+    """A month at the most, and each of the media types in turn."""
+    with_cursor(case)
+    case.query = {**case.query, "from": f"{case.query['to'][:8]}01"}
+    media_type = STATEMENT_TYPES[crc32(repr(case.query).encode()) % len(STATEMENT_TYPES)]
+    case.headers = {**case.headers, "Accept": media_type}
 
 
 def with_own_key(case: Case) -> None:
@@ -224,6 +245,9 @@ LIVE: dict[str, Callable[[Case], None]] = {
     "resendCode": resend_code,
     "createSession": create_session,
     "listEntries": list_entries,
+    "getStatement": get_statement,
+    "listHolds": with_cursor,
+    "getTransaction": in_path("transaction_id", lambda: world.transaction_id),
     "createTransfer": create_transfer,
     "getTransfer": in_path("transfer_id", lambda: world.transfer["transfer_id"]),
     "createDeposit": with_own_key,

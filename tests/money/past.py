@@ -175,3 +175,39 @@ async def _rows(conn: Connection) -> list[Row]:
         "JOIN ledger.transactions t ON t.id = e.transaction_id ORDER BY e.account_id, e.recorded_at"
     )
     return [Row(**row) for row in rows]
+
+
+async def grow(owner: Database, account: Account, *, entries: int, since: datetime, step: timedelta) -> None:
+    """Give an account a long and even history, an entry of 1.00 at each step, every tenth two hours late."""
+    async with owner.transaction() as conn:
+        await chain.Q.ensure_months(conn, first=since.date(), months=2 + (entries * step).days // 28)
+        await conn.raw.execute(GROW_ACCOUNT, account.code, account.currency, account.kind)
+        await _with_guards_off(conn, [GROW_ENTRIES], account.code, entries, since, step)
+        await _with_guards_off(conn, [GROW_BALANCE], account.code)
+    async with owner.connection() as conn:
+        await conn.raw.execute("VACUUM (ANALYZE) ledger.entries, ledger.transactions, ledger.accounts, ledger.balances")
+
+
+GROW_ACCOUNT = "INSERT INTO ledger.accounts (code, currency, kind) VALUES ($1, $2, $3)"
+GROW_ENTRIES = """
+    WITH grown AS (
+        SELECT n, $3::timestamptz + n * $4::interval AS recorded_at, 'grown:' || $1 || n AS key,
+               CASE WHEN n % 10 = 0 THEN interval '2 hours' ELSE interval '0' END AS late
+        FROM generate_series(1, $2::int) n
+    ), account AS (SELECT id, currency FROM ledger.accounts WHERE code = $1), header AS (
+        INSERT INTO ledger.transactions (recorded_at, happened_at, accounts, request_hash, key, kind, reference, metadata)
+        SELECT recorded_at, recorded_at - late, ARRAY[account.id], '', key,
+               CASE WHEN n % 5000 = 0 THEN 'rare' ELSE 'usual' END, 'ref_' || n % 10000, jsonb_build_object('n', n::text)
+        FROM grown, account
+    )
+    INSERT INTO ledger.entries (account_id, recorded_at, happened_at, sequence, transaction_id, currency, amount, credits,
+                                debits, pending_credits, pending_debits)
+    SELECT account.id, recorded_at, recorded_at - late, n, ledger.transaction_id(key), currency, 1, n, 0, 0, 0
+    FROM grown, account
+"""
+GROW_BALANCE = """
+    UPDATE ledger.balances b SET sequence = e.sequence, credits = e.sequence
+    FROM (SELECT e.account_id, max(e.sequence) AS sequence FROM ledger.entries e
+          JOIN ledger.accounts a ON a.id = e.account_id WHERE a.code = $1 GROUP BY e.account_id) e
+    WHERE e.account_id = b.account_id
+"""

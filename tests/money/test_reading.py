@@ -8,17 +8,20 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from contracts import ids
 from contracts.money import Money
-from ledger import accounts, archive, balances, chain, journal, pages, trial
+from ledger import accounts, archive, balances, chain, journal, lookup, open_holds, pages, trial
 from ledger.accounts import Account
 from ledger.balances import Balance
+from ledger.lookup import TooManyFound
 from ledger.pages import Filter, Page
-from ledger.reading import NEWEST, OLDEST, ArchivedEntries
-from storage.db import Database
-from tests.money.past import ACCOUNTS, CLEARING, WALLETS, Past, Row, Sums, make_past
+from ledger.reading import NEWEST, OLDEST, ArchivedEntries, Q
+from storage.db import Connection, Database
+from tests.money.past import ACCOUNTS, CLEARING, WALLETS, Past, Row, Sums, grow, make_past
 
 TODAY = datetime.now(UTC).date()
 LATER = (TODAY.replace(day=1) + timedelta(days=200)).replace(day=1)
@@ -286,3 +289,145 @@ async def test_a_tree_rolls_up_stripes_and_leaves_namesakes_out(database: Databa
         ("fees:razorpay2", 1, Decimal("10.00")),
     ]
     assert (await drawn("", 0)) == [("", 6, Decimal("0.00"))]
+
+
+# --- what it costs
+
+BIG = Account("big", "INR", "liability")
+SMALL = Account("small", "INR", "liability")
+
+
+async def pages_read(conn: Connection, name: str, **parameters: object) -> int:
+    """How many blocks of the database a query looks at, and that it goes through no month from end to end."""
+    query = getattr(Q, name)
+    args = [parameters[name] for name in query.parameters]
+    ((plan,),) = [await conn.raw.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query.sql}", *args)]
+    todo = [plan["Plan"]]
+    while todo:
+        node = todo.pop()
+        todo += node.get("Plans", [])
+        through = node["Node Type"] == "Seq Scan" and node["Relation Name"].startswith(("entries", "transactions"))
+        assert not through or node["Actual Rows"] + node.get("Rows Removed by Filter", 0) == 0, node
+    return int(plan["Plan"]["Shared Hit Blocks"]) + int(plan["Plan"]["Shared Read Blocks"])
+
+
+async def test_a_long_history_costs_what_a_short_one_does(owner_database: Database) -> None:
+    since = months_ago(4)
+    await grow(owner_database, BIG, entries=40_000, since=since, step=timedelta(minutes=4))
+    await grow(owner_database, SMALL, entries=400, since=since, step=timedelta(minutes=400))
+    middle = months_ago(2) + timedelta(days=10)
+    everything = {"after": OLDEST, "before": middle, "look": 21, "limit": 21, "kind": None}
+    questions: list[tuple[int, str, dict[str, object]]] = [
+        # most blocks, query, parameters
+        (20, "balance", {}),
+        (60, "states", {"recorded": [middle], "happened": [NEWEST]}),
+        (900, "states", {"recorded": [NEWEST], "happened": [middle]}),  # the late entries of ten days
+        (150, "entries_before", everything),
+        (150, "entries_after", {**everything, "after": middle, "before": NEWEST}),
+        (5000, "entries_before", {**everything, "kind": "rare", "look": pages.LOOK}),
+        (150, "reference_before", {**everything, "before": NEWEST, "reference": "ref_7"}),
+        (150, "archived_before", {}),
+    ]
+    async with owner_database.connection() as conn:
+        for most, name, parameters in questions:
+            small, big = [
+                await pages_read(conn, name, code=account.code, currency="INR", **parameters)
+                for account in (SMALL, BIG)
+            ]
+            assert big <= most, (name, parameters, big)
+            assert most > 150 or big <= small + 20, (name, small, big)
+        assert (
+            await pages_read(conn, "with_reference", reference="ref_7", before=NEWEST, before_id=UUID(int=0), limit=9)
+            < 50
+        )
+        assert await pages_read(conn, "with_metadata", metadata={"n": "77"}, look=9) < 50
+
+
+# --- lookups
+
+
+async def test_a_transaction_is_shown_whole_however_it_is_found(database: Database, past: Past) -> None:
+    async with database.connection() as conn:
+        newest = await lookup.by_reference(conn, "ref_1", limit=3)
+        next_page = await lookup.by_reference(conn, "ref_1", limit=200, before=newest[-1])
+        one = newest[0]
+        alike = await lookup.by_metadata(conn, one.metadata or {"batch": "1"}, limit=1000)
+        again = [await lookup.by_id(conn, one.transaction_id), await lookup.by_key(conn, one.key)]
+        nothing = [await lookup.by_key(conn, "none"), *await lookup.by_reference(conn, "", limit=9)]
+    assert again == [one, one]
+    assert (one in alike) == bool(one.metadata)
+    assert len(alike) > 5
+    assert nothing == [None]
+    expected = {row.transaction_id for row in past.rows if row.reference == "ref_1"}
+    found = [*newest, *next_page]
+    assert len(found) == len(expected)
+    assert [item.recorded_at for item in found] == sorted((item.recorded_at for item in found), reverse=True)
+    for item in found:
+        assert sum(line.amount for line in item.lines) == 0
+        rows = {(row.account, row.sequence): row for row in past.rows}
+        for line in item.lines:
+            row = rows[line.account, line.sequence]
+            assert (line.amount, line.pending_debit, item.recorded_at) == (
+                row.amount,
+                row.pending_debit,
+                row.recorded_at,
+            )
+        assert (item.hold is not None) == (item.kind in ("hold", "resolution"))
+
+
+async def test_a_search_that_finds_too_much_is_refused(
+    database: Database, past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookup, "TOO_MANY", 10)
+    async with database.connection() as conn:
+        with pytest.raises(TooManyFound):
+            await lookup.by_metadata(conn, {"batch": "1"}, limit=5)
+
+
+async def test_a_reversal_is_linked_both_ways_and_holds_tell_what_is_left(database: Database) -> None:
+    five, two = Money.parse("5.00", "INR"), Money.parse("2.00", "INR")
+    wallet = WALLETS[0]
+    async with database.transaction() as conn:
+        legs = (journal.debit(CLEARING, five), journal.credit(wallet, five))
+        await journal.post(conn, journal.Posting("start", "deposit", "", None, legs))
+        first = await journal.post(conn, journal.Posting("p", "deposit", "", None, legs))
+        second = await journal.reverse(conn, first.transaction_id, key="r", reference="")
+        expires_at = datetime.now(UTC) + timedelta(days=1)
+        placed = await journal.place(conn, journal.Hold("h", "hold", "bkg", None, wallet, CLEARING, five, expires_at))
+        hold_id = "hld" + placed.transaction_id[3:]
+        resolution = journal.Resolution("c", "capture", "bkg", None, hold_id, captured=two)
+        captured = await journal.resolve(conn, resolution)
+    async with database.connection() as conn:
+        original, reversal = [await lookup.by_id(conn, posted.transaction_id) for posted in (first, second)]
+        own = await lookup.own_side(conn, wallet, captured.transaction_id)
+        stranger = await lookup.own_side(conn, WALLETS[1], captured.transaction_id)
+        outgoing = await open_holds.open_holds(conn, wallet, limit=5)
+        incoming = await open_holds.open_holds(conn, CLEARING, limit=5)
+        earlier = await open_holds.open_holds(conn, wallet, before=outgoing[0].placed_at, limit=5)
+    assert original is not None
+    assert reversal is not None
+    assert (original.reversed_by, reversal.reverses) == (second.transaction_id, first.transaction_id)
+    assert own is not None
+    assert own.hold is not None
+    assert (own.hold.left.wire(), own.hold.captured.wire(), own.entry.amount.wire()) == ("3.00", "2.00", "-2.00")
+    assert (own.entry.held.wire(), stranger) == ("-2.00", None)
+    assert [(hold.state.hold_id, hold.state.direction, hold.state.left.wire()) for hold in outgoing] == [
+        (hold_id, "out", "3.00")
+    ]
+    assert [(hold.state.direction, hold.reference) for hold in incoming] == [("in", "bkg")]
+    assert earlier == []
+
+
+async def test_the_entries_of_an_archived_transaction_are_not_made_up(
+    owner_database: Database, past: Past, tmp_path: Path
+) -> None:
+    await chain.seal(owner_database)
+    await archive.archive(owner_database, months_ago(4).date(), tmp_path, today=LATER)
+    row = min(past.of(CLEARING), key=lambda row: row.recorded_at)
+    transaction_id = ids.of("txn", row.transaction_id)
+    async with owner_database.connection() as conn:
+        found = await lookup.by_id(conn, transaction_id)
+        with pytest.raises(ArchivedEntries):
+            await lookup.own_side(conn, CLEARING, transaction_id)
+    assert found is not None
+    assert (found.archived, found.lines) == (True, ())

@@ -111,7 +111,8 @@ def measure(server: EmbeddedPostgres, pgbench: Pgbench, rounds: int, seconds: in
     pgbench.run("-i", "-q", "-s", "50", "tpcb")
     migrate(server.dsn("books"))
     with psycopg.connect(server.dsn("books"), autocommit=True) as connection:
-        connection.execute((HERE / "ledger_bench.sql").read_text("utf-8"))
+        for script in ("naive.sql", "ledger_bench.sql"):
+            connection.execute((HERE / script).read_text("utf-8"))
         connection.execute("VACUUM ANALYZE")
         connection.execute("CHECKPOINT")
     rates: dict[str, list[float]] = {way: [] for way in WAYS}

@@ -53,23 +53,26 @@ class Sealed:
     hash: bytes
 
 
-async def draw(db: Database, head: Statement) -> bytes:
-    """The document. Raises StatementTooLarge, ArchivedEntries."""
+async def draw(db: Database, head: Statement, *, holder: str | None = None) -> bytes:
+    """The document, with the name of whom the account belongs to. Raises StatementTooLarge, ArchivedEntries."""
     if head.count > MAX_LINES:
         raise StatementTooLarge(f"{head.count} entries; a PDF has {MAX_LINES} at most, CSV and JSON have no limit")
     lines = [line async for page in statements.every_line(db, head) for line in page]
     async with db.connection() as conn:
         sealed = [Sealed(row["lane"], row["number"], row["hash"]) for row in await chain.Q.heads(conn)]
-    return await asyncio.to_thread(render, head, lines, sealed)
+    return await asyncio.to_thread(render, head, lines, sealed, holder=holder)
 
 
-def render(head: Statement, lines: Sequence[Entry], sealed: Sequence[Sealed]) -> bytes:
+def render(head: Statement, lines: Sequence[Entry], sealed: Sequence[Sealed], *, holder: str | None = None) -> bytes:
     """Draw the whole document; takes as long as it takes, on the processor."""
     sheet = _sheet(head)
     pages = list(_pages(lines))
     for number, page in enumerate(pages, 1):
         sheet.add_page()
-        _page_head(sheet, head, first=number == 1)
+        _page_head(sheet)
+        if number == 1:
+            _about(sheet, head, holder)
+            _summary(sheet, head)
         y = FIRST_ROW if number == 1 else NEXT_ROW
         _table_head(sheet, y - BAND - PAD - (BAND if number == 1 else 0))
         if number == 1:
@@ -124,24 +127,26 @@ def _sheet(head: Statement) -> FPDF:
     return sheet
 
 
-def _page_head(sheet: FPDF, head: Statement, *, first: bool) -> None:
+def _page_head(sheet: FPDF) -> None:
     _put(sheet, "Matchday", LEFT, TOP, size=16, bold=True, colour=ACCENT)
     _put(sheet, "Statement of account", RIGHT, TOP, size=11, right=True)
     _rule(sheet, TOP + 9, ACCENT, 0.5)
-    if not first:
-        return
+
+
+def _about(sheet: FPDF, head: Statement, holder: str | None) -> None:
     y = TOP + 13
     for label, text in (
+        ("Holder", holder),
         ("Account", head.account.code),
         ("Period", _days(head)),
         ("Currency", head.account.currency),
-        ("Made on", _when(head.read_at)),
+        ("Made on", f"{_when(head.read_at)} IST"),
         ("Status", head.closing.status if head.complete else f"{head.closing.status}; the period is not over"),
     ):
-        _put(sheet, label, LEFT, y, size=8, colour=GREY)
-        _put(sheet, text, LEFT + 20, y, size=8.5, width=82)
-        y += 6
-    _summary(sheet, head)
+        if text is not None:
+            _put(sheet, label, LEFT, y, size=8, colour=GREY)
+            _put(sheet, text, LEFT + 20, y, size=8.5, width=82)
+            y += 6
 
 
 def _summary(sheet: FPDF, head: Statement) -> None:

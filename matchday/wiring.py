@@ -150,7 +150,7 @@ def create_web_api(
     poster = Poster(opened.db, record=wallet_service.tell)
     handlers = [
         identity_operations.Operations(identity),
-        wallet_operations.Operations(opened.db),
+        wallet_operations.Operations(opened.db, name_of=_name_of(opened)),
         TransferOperations(_transfers(config, opened, poster)),
         payments_operations.Operations(
             opened.db, deposits=_deposits(config, opened), gateways=opened.gateways, kick=opened.kick
@@ -214,6 +214,15 @@ def create_vendor_sandbox(config: Config) -> web.Application:
 def _deposits(config: Config, opened: Resources) -> Deposits:
     payments = PaymentsConfig(public_url=config.public_url, gateway="razorpay")
     return Deposits(opened.db, gateways=opened.gateways, config=payments)
+
+
+def _name_of(opened: Resources) -> wallet_operations.NameOf:
+    async def name_of(user_id: str) -> str | None:
+        async with opened.db.connection() as conn:
+            user = await identity_store.find_user(conn, user_id)
+        return None if user is None else user.display_name
+
+    return name_of
 
 
 def _transfers(config: Config, opened: Resources, poster: Poster) -> wallet_service.Transfers:

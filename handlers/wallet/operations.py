@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Protocol
 
 from aiohttp import hdrs, web
 
@@ -19,11 +20,18 @@ from storage.db import Database
 JSON, CSV, PDF = "application/json", "text/csv", "application/pdf"
 
 
+class NameOf(Protocol):
+    """The question whose wallet it is, in words; None for nobody. Raises StorageBusy."""
+
+    async def __call__(self, user_id: str) -> str | None: ...
+
+
 class Operations:
     """One method per operationId."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, *, name_of: NameOf) -> None:
         self._db = db
+        self._name_of = name_of
         self._drawing = asyncio.Lock()  # a page is drawn by Python alone: one document at a time
 
     async def get_balance(self, call: Call) -> Reply:
@@ -59,7 +67,7 @@ class Operations:
             return Reply(200, rendering.statement(head, lines), {hdrs.VARY: hdrs.ACCEPT})
         async with self._db.connection() as conn:
             head = await statements.statement(conn, account, period)
-        return await (self._stream(call, head) if wanted == CSV else self._draw(head))
+        return await (self._stream(call, head) if wanted == CSV else self._draw(call, head))
 
     async def list_holds(self, call: Call) -> Reply:
         limit = call.query["limit"]
@@ -84,9 +92,10 @@ class Operations:
         await response.write_eof()
         return response
 
-    async def _draw(self, head: Statement) -> web.Response:
+    async def _draw(self, call: Call, head: Statement) -> web.Response:
+        holder = await self._name_of(call.principal.user_id)
         async with self._drawing:
-            document = await pdf.draw(self._db, head)
+            document = await pdf.draw(self._db, head, holder=holder)
         return web.Response(body=document, headers=_headers(head, PDF, "pdf"))
 
 

@@ -276,9 +276,9 @@ def texts(document: bytes) -> list[str]:
 
 def test_a_pdf_shows_all_of_it() -> None:
     sealed = [pdf.Sealed(2, 41, bytes(range(32)))]
-    (text,) = texts(pdf.render(HEAD, LINES, sealed))
+    (text,) = texts(pdf.render(HEAD, LINES, sealed, holder="शर्मा Smash"))
     for shown in (
-        "wallet:usr_1", "1 November 2026 to 30 November 2026", "₹100.00", "₹12,34,517.25", "₹12,34,450.00", "₹32.75",
+        "Smash", "wallet:usr_1", "1 November 2026 to 30 November 2026", "₹100.00", "₹12,34,517.25", "₹12,34,450.00", "₹32.75",
         "5 entries, numbered 8 to 12 without a hole", "Page 1 of 1", "Booking hold", "₹20.00 set aside",
         "2 Nov 2026, 12:00:01", "happened 27 Sep 2026, 12:00", "Closing balance", "शर्मा", bytes(range(32)).hex(),
     ):  # fmt: skip

@@ -31,8 +31,8 @@ def add(command: Command) -> None:
         "--happened", type=_instant, default=NEWEST, metavar="INSTANT", help="as far as happened by then"
     )
     stated = _of_account(command("statement", _statement, "every entry of a period between two balances"))
-    stated.add_argument("--from", dest="first", type=date.fromisoformat, required=True, metavar="DAY", help="in India")
-    stated.add_argument("--to", dest="last", type=date.fromisoformat, required=True, metavar="DAY", help="included")
+    stated.add_argument("--from", dest="first", type=_day, required=True, metavar="DAY", help="in India")
+    stated.add_argument("--to", dest="last", type=_day, required=True, metavar="DAY", help="included")
     stated.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .csv or .pdf")
     balanced = command("trial-balance", _trial_balance, "debit and credit balances of all accounts, and their sums")
     balanced.add_argument(
@@ -159,17 +159,27 @@ def _account(arguments: argparse.Namespace) -> Account:
     return accounts.of(arguments.account, arguments.currency)
 
 
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("a day is written as 2026-11-22") from None
+
+
 def _instant(text: str) -> datetime:
-    at = datetime.fromisoformat(text)
-    if at.tzinfo is None:
-        raise ValueError("an instant has an offset, as 2026-11-22T10:15:30+05:30")
-    return at.astimezone(UTC)
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise argparse.ArgumentTypeError("an instant is written with its offset, as 2026-11-22T10:15:30+05:30")
 
 
 def _pair(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not name or not sign:
-        raise ValueError("NAME=VALUE")
+        raise argparse.ArgumentTypeError("a member of the metadata is written as NAME=VALUE")
     return name, value
 
 

@@ -30,8 +30,11 @@ ORDER BY h.id;
 -- The entries of a transaction with their accounts.
 SELECT t.reverses, t.hold_id, a.code, a.currency, a.kind, a.floor, a.ceiling, e.amount
 FROM ledger.transactions t
-JOIN ledger.entries e ON e.account_id = ANY (t.accounts) AND e.recorded_at = t.recorded_at
-JOIN ledger.accounts a ON a.id = e.account_id
+CROSS JOIN LATERAL unnest(t.accounts) AS l(account_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM ledger.entries e WHERE e.account_id = l.account_id AND e.recorded_at = t.recorded_at OFFSET 0
+) e
+CROSS JOIN LATERAL (SELECT * FROM ledger.accounts a WHERE a.id = e.account_id OFFSET 0) a
 WHERE t.id = :id
 ORDER BY a.id;
 

@@ -28,8 +28,11 @@ SELECT t.id, ARRAY[
     trim_scale(e.debits)::text, trim_scale(e.pending_credits)::text, trim_scale(e.pending_debits)::text
 ] AS fields
 FROM ledger.transactions t
-JOIN ledger.entries e ON e.account_id = ANY (t.accounts) AND e.recorded_at = t.recorded_at
-LEFT JOIN ledger.accounts a ON a.id = e.account_id
+CROSS JOIN LATERAL unnest(t.accounts) AS l(account_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM ledger.entries e WHERE e.account_id = l.account_id AND e.recorded_at = t.recorded_at OFFSET 0
+) e
+LEFT JOIN LATERAL (SELECT * FROM ledger.accounts a WHERE a.id = e.account_id OFFSET 0) a ON true
 WHERE t.id = ANY (:ids)
 ORDER BY t.id, e.account_id;
 

@@ -43,7 +43,8 @@ CREATE TRIGGER balances_opened BEFORE INSERT ON ledger.balances FOR EACH ROW
 -- this one at the entries of a statement (whole transactions, balanced in each currency), the next at the balances that
 -- follow from them (each entry continues its account), the last at the headers. All name a span of time around the present
 -- for what they look up, so that the number of months does not matter. Entries are recorded now: see below, LG011.
-CREATE FUNCTION ledger.follow_entries_v1() RETURNS trigger LANGUAGE plpgsql SET search_path = ledger, pg_temp AS $$
+CREATE FUNCTION ledger.follow_entries_v1() RETURNS trigger LANGUAGE plpgsql
+SET search_path = ledger, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     follows  boolean;
     balanced boolean;
@@ -77,8 +78,8 @@ BEGIN
     IF NOT balanced THEN
         RAISE EXCEPTION 'entries do not sum to zero' USING ERRCODE = 'LG002';
     ELSIF NOT known OR NOT whole AND EXISTS (       -- a transaction in several currencies has several parts
-        SELECT FROM added a JOIN transactions t ON t.id = a.transaction_id
-        GROUP BY t.id HAVING count(*) <> cardinality(t.accounts)
+        SELECT FROM added a CROSS JOIN LATERAL (SELECT * FROM transactions t WHERE t.id = a.transaction_id OFFSET 0) t
+        GROUP BY t.id, t.accounts HAVING count(*) <> cardinality(t.accounts)
     ) THEN
         RAISE EXCEPTION 'entries are all of their transaction, and come with it' USING ERRCODE = 'LG003';
     ELSIF NOT follows THEN
@@ -92,9 +93,9 @@ BEGIN
             SELECT t.id, t.hold_id, t.expires_at, t.hold_group, sum(a.pending_debit) AS pending, max(abs(a.amount)) AS posted,
                    max(a.account_id) FILTER (WHERE a.pending_debit <> 0) AS source,
                    max(a.account_id) FILTER (WHERE a.pending_credit <> 0) AS target
-            FROM added a JOIN transactions t ON t.id = a.transaction_id
+            FROM added a CROSS JOIN LATERAL (SELECT * FROM transactions t WHERE t.id = a.transaction_id OFFSET 0) t
             WHERE a.transaction_id IN (SELECT transaction_id FROM added WHERE pending_debit <> 0 OR pending_credit <> 0)
-            GROUP BY t.id
+            GROUP BY t.id, t.hold_id, t.expires_at, t.hold_group
             HAVING count(*) = 2 AND bool_and(CASE WHEN a.pending_debit <> 0 THEN a.pending_credit = 0 AND a.amount <= 0
                                                   ELSE a.pending_credit <> 0 AND a.amount >= 0 END)
         ), placed AS (
@@ -125,7 +126,8 @@ CREATE TRIGGER entries_followed AFTER INSERT ON ledger.entries REFERENCING NEW T
 -- What a balance belongs to never changes. Its counters move only together with its sequence, by entries that continue one
 -- another from what it was to what it is. Held money is not available, so capturing a hold can never break the floor.
 -- Status and limits change by a row of account_changes.
-CREATE FUNCTION ledger.verify_balances_v1() RETURNS trigger LANGUAGE plpgsql SET search_path = ledger, pg_temp AS $$
+CREATE FUNCTION ledger.verify_balances_v1() RETURNS trigger LANGUAGE plpgsql
+SET search_path = ledger, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     same    boolean;
     follows boolean;
@@ -205,7 +207,8 @@ CREATE TRIGGER balances_verified AFTER UPDATE ON ledger.balances REFERENCING OLD
     FOR EACH STATEMENT EXECUTE FUNCTION ledger.verify_balances_v1();
 
 -- A transaction comes in one statement with its entries; a reversal is its original with the signs turned.
-CREATE FUNCTION ledger.verify_transactions_v1() RETURNS trigger LANGUAGE plpgsql SET search_path = ledger, pg_temp AS $$
+CREATE FUNCTION ledger.verify_transactions_v1() RETURNS trigger LANGUAGE plpgsql
+SET search_path = ledger, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     whole    boolean;
     sound    boolean;
@@ -231,12 +234,16 @@ BEGIN
         RAISE EXCEPTION 'a transaction has a key, a kind, a hash, and happened before it was recorded' USING ERRCODE = 'LG008';
     END IF;
     IF reversed AND EXISTS (
-        SELECT FROM added t LEFT JOIN transactions o ON o.id = t.reverses
+        SELECT FROM added t LEFT JOIN LATERAL (SELECT * FROM transactions o WHERE o.id = t.reverses OFFSET 0) o ON true
         WHERE t.reverses IS NOT NULL AND (
             o.id IS NULL OR o.reverses IS NOT NULL OR o.hold_id IS NOT NULL OR o.accounts <> t.accounts
             OR cardinality(o.accounts) <> (
-                SELECT count(*) FROM entries a JOIN entries b ON b.account_id = a.account_id AND b.recorded_at = t.recorded_at
-                WHERE a.account_id = ANY (o.accounts) AND a.recorded_at = o.recorded_at AND b.amount = -a.amount))
+                SELECT count(*) FROM unnest(o.accounts) AS l(account)
+                CROSS JOIN LATERAL (
+                    SELECT amount FROM entries e WHERE e.account_id = l.account AND e.recorded_at = o.recorded_at OFFSET 0) a
+                CROSS JOIN LATERAL (
+                    SELECT amount FROM entries e WHERE e.account_id = l.account AND e.recorded_at = t.recorded_at OFFSET 0) b
+                WHERE b.amount = -a.amount))
     ) THEN
         RAISE EXCEPTION 'a reversal is its original turned round' USING ERRCODE = 'LG005';
     END IF;
@@ -247,7 +254,8 @@ CREATE TRIGGER transactions_verified AFTER INSERT ON ledger.transactions REFEREN
     FOR EACH STATEMENT EXECUTE FUNCTION ledger.verify_transactions_v1();
 
 -- A hold is what its transactions made of it.
-CREATE FUNCTION ledger.verify_hold_v1() RETURNS trigger LANGUAGE plpgsql SET search_path = ledger, pg_temp AS $$
+CREATE FUNCTION ledger.verify_hold_v1() RETURNS trigger LANGUAGE plpgsql
+SET search_path = ledger, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     made record;
 BEGIN
@@ -257,8 +265,8 @@ BEGIN
            bool_or(t.id = NEW.id AND NEW.target = ANY (t.accounts) AND NEW.target <> NEW.source
                    AND NEW.expires_at = t.expires_at AND NEW.hold_group IS NOT DISTINCT FROM t.hold_group) AS as_placed
     INTO made
-    FROM transactions t JOIN entries e ON e.account_id = NEW.source AND e.recorded_at = t.recorded_at
-    WHERE t.hold_id = NEW.id;
+    FROM (SELECT * FROM transactions t WHERE t.hold_id = NEW.id OFFSET 0) t CROSS JOIN LATERAL (
+        SELECT * FROM entries e WHERE e.account_id = NEW.source AND e.recorded_at = t.recorded_at OFFSET 0) e;
     IF (NEW.amount, NEW.captured, NEW.captured + NEW.released, true)
        IS DISTINCT FROM (made.amount, made.captured, made.resolved, made.as_placed) THEN
         RAISE EXCEPTION 'a hold is what its transactions made of it' USING ERRCODE = 'LG012';

@@ -25,7 +25,7 @@ CREATE FUNCTION ledger.post_v1(
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = ledger, pg_temp
 -- One plan, by the keys, whatever the statistics of young tables and the lengths of arrays suggest. For the same reason
 -- lookups below are LATERAL with OFFSET 0: from what is asked for to the table, never the other way round.
-SET plan_cache_mode = force_generic_plan AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_variable
 DECLARE
     n_postings  int := cardinality(p_keys);
@@ -153,7 +153,9 @@ BEGIN
             ELSIF outcome = 'replayed' THEN
                 FOR known IN
                     SELECT l.leg, e.* FROM generate_series(first_leg, last_leg) AS l(leg)
-                    JOIN entries e ON e.account_id = locked[p_leg_accounts[l.leg]] AND e.recorded_at = recorded[i]
+                    CROSS JOIN LATERAL (
+                        SELECT * FROM entries e
+                        WHERE e.account_id = locked[p_leg_accounts[l.leg]] AND e.recorded_at = recorded[i] OFFSET 0) e
                 LOOP
                     amounts[known.leg] := known.amount;
                     sequences[known.leg] := known.sequence;

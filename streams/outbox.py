@@ -14,6 +14,7 @@ from streams.log import SHARD, Q
 logger = logging.getLogger(__name__)
 
 POKE_TIMEOUT_S = 0.5
+POKE_PAUSE_S = 0.01
 # What a transaction notes on its connection, for `Database.on_commit`.
 APPENDED = "outbox"
 
@@ -54,7 +55,8 @@ async def append_many(conn: Connection, events: Sequence[Event]) -> None:
 
 
 class Poker:
-    """Pokes the relay after commits without keeping anybody waiting: once for all that commit while a poke is under way.
+    """Pokes the relay after commits without keeping anybody waiting: at once, and then once for all that commit shortly
+    after one another.
 
     For `Database.on_commit`. Close it before its Redis client.
     """
@@ -78,6 +80,7 @@ class Poker:
         while self._wanted:
             self._wanted = False
             await poke(self._redis)
+            await asyncio.sleep(POKE_PAUSE_S)
 
 
 async def poke(redis: Redis) -> None:

@@ -58,3 +58,10 @@ def test_what_is_no_id_of_the_kind(text: str) -> None:
 
 def test_ids_do_not_repeat() -> None:
     assert len({ids.new("evt") for _ in range(10_000)}) == 10_000
+
+
+def test_an_id_that_follows_from_a_key() -> None:
+    # SHA-256 of "key" begins with 2c70e12b7a0646f92279f427c7b38e73: version and variant of a UUIDv8 take two digits.
+    value = uuid.UUID("2c70e12b-7a06-86f9-8279-f427c7b38e73")
+    assert ids.derived("trf", "key") == ids.of("trf", value)
+    assert (value.version, value.variant) == (8, uuid.RFC_4122)

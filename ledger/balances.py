@@ -77,9 +77,9 @@ async def balance_at(
 ) -> Balance:
     """The balance as recorded up to one instant and as far as it had happened up to another, both included.
 
-    The recorded clock costs one descent of an index. The other costs besides what was recorded within an hour after
-    `happened`, and what came later than that. An instant of the last moments may still gain what is being committed.
-    Raises ArchivedEntries.
+    The recorded clock costs one descent of an index. The other costs a look at the account's entries of the hour after
+    `happened` besides, and at the late ones (an hour or more) of its month and of what came after. An instant of the
+    last moments may still gain what is being committed. Raises ArchivedEntries.
     """
     (found,) = await balances_at(conn, account, [(recorded, happened)])
     return found

@@ -103,7 +103,7 @@ async def statement(conn: Connection, account: Account, period: Period) -> State
     return Statement(account, period, opening, closing, read_at)
 
 
-async def lines(conn: Connection, head: Statement, *, after: datetime | None = None, limit: int = PAGE) -> list[Entry]:
+async def lines(conn: Connection, head: Statement, *, after: datetime | None = None, limit: int) -> list[Entry]:
     """A page of a statement's lines, oldest first: the first, or the one after a line recorded at `after`.
 
     In the transaction that read the head, nothing can have been archived since.
@@ -123,7 +123,7 @@ async def every_line(db: Database, head: Statement) -> AsyncIterator[list[Entry]
     expected, after = head.opening.sequence + 1, None
     while expected <= head.closing.sequence:
         async with db.connection() as conn:
-            page = await lines(conn, head, after=after)
+            page = await lines(conn, head, after=after, limit=PAGE)
         if [entry.sequence for entry in page] != list(range(expected, expected + len(page))) or not page:
             raise ArchivedEntries
         yield page

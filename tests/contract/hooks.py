@@ -210,7 +210,7 @@ def get_statement(case: Case) -> None:
     """A month at the most, and each of the media types in turn."""
     with_cursor(case)
     case.query = {**case.query, "from": f"{case.query['to'][:8]}01"}
-    media_type = STATEMENT_TYPES[crc32(repr(case.query).encode()) % len(STATEMENT_TYPES)]
+    media_type = STATEMENT_TYPES[crc32(repr(case).encode()) % len(STATEMENT_TYPES)]
     case.headers = {**case.headers, "Accept": media_type}
 
 

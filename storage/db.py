@@ -20,13 +20,13 @@ import databases.core
 import orjson
 
 from contracts.errors import StorageBusy
-from storage.faults import Retryable, translate
+from storage.faults import SERVER_GONE, Retryable, translate
 
 TRANSACTION_TRIES = 3
 # Texts, numbers, lists and dicts: an instant or a dataclass in a document is a bug.
 PLAIN_JSON = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 # What a connection raises when its server is gone.
-LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresError)
+LOST = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresError)
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ class Database:
                 await held.__aenter__()
         except TimeoutError:
             raise StorageBusy from None
-        except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError):
+        except (OSError, asyncpg.InternalClientError, *SERVER_GONE):
             raise StorageBusy from None
         raw = held.raw_connection
         try:
@@ -98,6 +98,10 @@ class Database:
             if _is_gone(raw):
                 raise StorageBusy from fault
             raise
+        except asyncpg.InternalClientError as fault:
+            # The server's last words were read and its end was not yet: nothing will ever come on this connection.
+            raw.terminate()
+            raise StorageBusy from fault
         finally:
             await self._release(held)
 

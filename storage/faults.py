@@ -14,6 +14,12 @@ from contracts.errors import AppError, StorageBusy
 
 Meaning = Callable[[asyncpg.PostgresError], AppError]
 
+# The server ends the session, or does not begin one now: shut down, crashed (then all sessions end), starting.
+SERVER_GONE = (
+    asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+)  # fmt: skip
+
 _by_constraint: dict[str, Meaning] = {}
 _by_sqlstate: dict[str, Meaning] = {}
 
@@ -36,7 +42,7 @@ def translate(fault: asyncpg.PostgresError) -> Exception:
     """The error that a refusal stands for; the refusal itself when nobody registered a meaning."""
     if isinstance(fault, (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)):
         return Retryable()
-    if isinstance(fault, (asyncpg.QueryCanceledError, asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError)):
+    if isinstance(fault, (asyncpg.QueryCanceledError, *SERVER_GONE)):
         return StorageBusy()
     constraint = getattr(fault, "constraint_name", None)
     meaning = _by_constraint.get(constraint or "") or _by_sqlstate.get(fault.sqlstate or "")

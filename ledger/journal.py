@@ -26,7 +26,7 @@ from contracts.errors import AppError, NotFound
 from contracts.money import Money
 from ledger import refusals
 from ledger.accounts import Account
-from storage import sql
+from storage import faults, sql
 from storage.db import Connection
 
 Q = sql.load(__package__)
@@ -34,6 +34,9 @@ ZERO = Decimal(0)
 # Ids that a process remembers, of each database.
 KNOWN_ACCOUNTS = 100_000
 T = TypeVar("T")
+
+# Another call wrote the same key at the same time, for other accounts: run again, the key is found.
+faults.on_constraint("transactions_pkey", lambda _: faults.Retryable())
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +244,9 @@ async def post_many(conn: Connection, sets: Sequence[Sequence[Posting]]) -> list
         groups=_any([posting.hold_group for posting in postings]),
         pending_debits=_any([leg.pending_debit for leg in legs]),
         pending_credits=_any([leg.pending_credit for leg in legs]),
-        at_least=_any([leg.at_least for leg in legs]),
-        at_most=_any([leg.at_most for leg in legs]),
-        versions=_any([leg.version for leg in legs]),
+        at_least=_given([leg.at_least for leg in legs]),
+        at_most=_given([leg.at_most for leg in legs]),
+        versions=_given([leg.version for leg in legs]),
     )
     lines = zip(
         legs, row["amounts"], row["sequences"], row["credits"], row["debits"], row["pending_credits"],
@@ -370,6 +373,11 @@ def _account(row: sql.Row, prefix: str = "") -> Account:
 def _any(values: list[T]) -> list[T] | None:
     """An optional array, left out as a whole when nothing is in it."""
     return values if any(values) else None
+
+
+def _given(values: list[T]) -> list[T] | None:
+    """An optional array in which zero is a value, left out as a whole when none is given."""
+    return values if any(value is not None for value in values) else None
 
 
 def _uuid(typeid: str) -> UUID:

@@ -164,9 +164,7 @@ class Poster:
         self._queue.extendleft(reversed(batch))
         self._landed(batch)
 
-    def _writing(
-        self, batch: list[_Waiting]
-    ) -> Callable[[Connection], Awaitable[list[tuple[Posted, ...] | AppError]]]:
+    def _writing(self, batch: list[_Waiting]) -> Callable[[Connection], Awaitable[list[tuple[Posted, ...] | AppError]]]:
         """The transaction of a batch."""
 
         async def work(conn: Connection) -> list[tuple[Posted, ...] | AppError]:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import asyncpg
 
-from contracts.errors import AppError, StorageBusy
+from contracts.errors import StorageBusy
 
-Meaning = Callable[[asyncpg.PostgresError], AppError]
+Meaning = Callable[[asyncpg.PostgresError], Exception]
 
 # The server ends the session, or does not begin one now: shut down, crashed (then all sessions end), starting.
 SERVER_GONE = (

@@ -166,7 +166,9 @@ BEGIN
                 END LOOP;
                 j := last_leg + 1;
             ELSIF outcome IS NULL THEN
-                IF p_reverses[i] = ANY (p_reverses[1 : i - 1]) THEN
+                IF p_reverses[i] IS NOT NULL AND EXISTS (
+                    SELECT FROM generate_series(1, i - 1) AS m WHERE outcomes[m] = 'posted' AND p_reverses[m] = p_reverses[i]
+                ) THEN
                     outcome := 'already_reversed';
                 ELSIF p_holds[i] IS NOT NULL AND p_expires_at[i] IS NULL THEN
                     h := array_position(hold_ids, p_holds[i]);
@@ -240,6 +242,10 @@ BEGIN
                 END IF;
             END IF;
             outcomes[i] := outcome;
+            IF outcome NOT IN ('posted', 'replayed') THEN       -- also when its key was found, but not its set
+                ids[i] := NULL;
+                recorded[i] := NULL;
+            END IF;
 
             IF outcome NOT IN ('posted', 'replayed', 'linked') THEN
                 -- Nothing of the set happens: turn back what it did.

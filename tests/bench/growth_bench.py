@@ -1,11 +1,11 @@
 """What a posting and a page of a statement cost in a short and in a long history:
-`python -m tests.bench.growth_bench [--entries N] [--rounds N] [--scale N] [--shared-buffers SIZE]`.
+`python -m tests.bench.growth_bench [--entries N] [--months N] [--rounds N] [--scale N] [--shared-buffers SIZE]`.
 
-Two databases on one server hold the same wallets with a hundred thousand entries and with N. Both are measured round by
-round, one after the other, and a figure is the median of the ratios of the rounds, the first of which only warms caches.
-The SQL function is timed inside the server, the rest in Python as the API calls it; nobody waits for the disk, whose
-flush costs both the same and would only hide what grows. Afterwards both books are audited. Ten million entries
-(`--entries 10000000`) take some minutes to write.
+Two databases on one server hold as many wallets, one with a hundred thousand entries of a year, the other with N of as
+long or longer. Both are measured round by round, one after the other; a figure is the median of the ratios of the rounds,
+after one that only warms caches. The SQL function is timed inside the server, the rest in Python as the API calls it.
+Nobody waits for the disk, whose flush costs both the same and would hide what grows. Afterwards both books are audited.
+Ten million entries (`--entries 10000000`) take some minutes to write.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.bench import growth_history
 from tests.bench.growth_history import History
 
 HERE = Path(__file__).parent
-SHORT = 100_000
+SHORT, MONTHS = 100_000, 12
 WALLETS = 500
 BATCH = 50
 PAGE = 50
@@ -68,6 +68,7 @@ class Side:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--entries", type=int, default=2_000_000)
+    parser.add_argument("--months", type=int, default=MONTHS, help="of the long history")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--scale", type=int, default=100, help="calls in a round, percent")
     parser.add_argument("--shared-buffers", default="128MB", help="of PostgreSQL, whose default is 128MB")
@@ -79,19 +80,22 @@ def main() -> None:
         server = EmbeddedPostgres(folder / "data", settings=settings)
         server.start()
         try:
-            asyncio.run(compare(server, options.entries, options.rounds, options.scale))
+            asyncio.run(compare(server, options))
         finally:
             server.stop()
 
 
-async def compare(server: EmbeddedPostgres, entries: int, rounds: int, scale: int) -> None:
-    sides = [await prepare(server, "short", SHORT), await prepare(server, "long", entries)]
+async def compare(server: EmbeddedPostgres, options: argparse.Namespace) -> None:
+    sides = [
+        await prepare(server, "short", SHORT, MONTHS),
+        await prepare(server, "long", options.entries, options.months),
+    ]
     print_sizes(sides)
     sides[0].server.execute("CHECKPOINT")
-    for number in range(rounds + 1):
+    for number in range(options.rounds + 1):
         for way, (calls, measure) in WAYS.items():
             for side in sides if number % 2 else reversed(sides):
-                spent = await measure(side, max(1, calls * scale // 100))
+                spent = await measure(side, max(1, calls * options.scale // 100))
                 if number:
                     side.seconds.setdefault(way, []).append(spent)
     print_ratios(sides)
@@ -101,14 +105,14 @@ async def compare(server: EmbeddedPostgres, entries: int, rounds: int, scale: in
         await side.database.disconnect()
 
 
-async def prepare(server: EmbeddedPostgres, name: str, entries: int) -> Side:
+async def prepare(server: EmbeddedPostgres, name: str, entries: int, months: int) -> Side:
     """A database with a history."""
     server.ensure_database(name)
     dsn = server.dsn(name)
     migrate(dsn)
     began = time.perf_counter()
-    history = growth_history.write(dsn, wallets=WALLETS, entries=entries)
-    print(f"{entries:,} entries written in {time.perf_counter() - began:.0f} s", flush=True)
+    history = growth_history.write(dsn, wallets=WALLETS, entries=entries, months=months)
+    print(f"{entries:,} entries of {months} months written in {time.perf_counter() - began:.0f} s", flush=True)
     connection = psycopg.connect(dsn, autocommit=True)
     connection.execute((HERE / "growth_bench.sql").read_text("utf-8"))
     connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")

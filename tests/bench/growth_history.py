@@ -27,7 +27,6 @@ from storage.db import Database
 
 GATEWAY, CURRENCY = "razorpay", "INR"
 FUNDS = Money(Decimal(1_000_000), CURRENCY)
-MONTHS = 12
 CHUNK = 20_000
 SAMPLES = 100
 GUARDED = ("entries", "transactions", "balances")
@@ -89,18 +88,19 @@ class History:
                 assert [line.amount for line in posted.lines] == [leg.amount for leg in posting.legs]
 
 
-def write(dsn: str, *, wallets: int, entries: int) -> History:
-    """Fund wallets and transfer between them, evenly over the last twelve months, in a migrated and empty database."""
+def write(dsn: str, *, wallets: int, entries: int, months: int) -> History:
+    """Fund wallets and transfer between them, evenly over so many last months, in a migrated and empty database."""
     users = [ids.new("usr") for _ in range(wallets)]
     owned = [accounts.wallet(user, CURRENCY) for user in users]
-    begin, end = _month(datetime.now(UTC), MONTHS - 1), datetime.now(UTC)
+    end = datetime.now(UTC)
+    begin = _month(end, months - 1)
     history = History(owned, entries // 2, begin, end, {})
     with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute("SELECT ledger.ensure_months_v1(%s, %s)", (begin.date(), MONTHS))
+        connection.execute("SELECT ledger.ensure_months_v1(%s, %s)", (begin.date(), months))
         states = _open(connection, [*owned, accounts.gateway_clearing(GATEWAY, CURRENCY)], begin)
         for table in GUARDED:
             connection.execute(f"ALTER TABLE ledger.{table} DISABLE TRIGGER USER")
-        _copy_all(connection, _written(history, users), states)
+        _copy_all(connection, _written(history, users, months), states)
         with connection.cursor() as cursor:
             cursor.executemany(
                 SETTLE,
@@ -124,11 +124,10 @@ def _open(connection: psycopg.Connection, wanted: list[Account], at: datetime) -
     return {account: State(number) for number, account in enumerate(wanted, 1)}
 
 
-def _written(history: History, users: list[str]) -> Iterator[tuple[datetime, Posting]]:
+def _written(history: History, users: list[str], months: int) -> Iterator[tuple[datetime, Posting]]:
     """Every posting with the instant at which it was recorded: deposits first, then transfers."""
     every = max(1, history.transactions // SAMPLES)
-    instants = _instants(history.transactions, history.end)
-    for n, recorded_at in enumerate(instants):
+    for n, recorded_at in enumerate(_instants(history.transactions, months, history.end)):
         if n < len(users):
             posting = recipes.deposit(
                 user_id=users[n], gateway=GATEWAY, payment_id=f"pay_{n:014}", deposit_id=ids.new("dep"), amount=FUNDS,
@@ -145,12 +144,12 @@ def _written(history: History, users: list[str]) -> Iterator[tuple[datetime, Pos
         yield recorded_at, posting
 
 
-def _instants(count: int, end: datetime) -> Iterator[datetime]:
+def _instants(count: int, months: int, end: datetime) -> Iterator[datetime]:
     """As many instants in each month, the one that is not over included."""
-    for number in range(MONTHS):
-        first = _month(end, MONTHS - 1 - number)
-        length = min(_month(end, MONTHS - 2 - number), end) - first
-        share = count * (number + 1) // MONTHS - count * number // MONTHS
+    for number in range(months):
+        first = _month(end, months - 1 - number)
+        length = min(_month(end, months - 2 - number), end) - first
+        share = count * (number + 1) // months - count * number // months
         yield from (first + length * n / share for n in range(share))
 
 

@@ -74,6 +74,7 @@ class Poster:
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._in_flight: set[str] = set()
+        self._free = flights
         self._workers: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -141,7 +142,10 @@ class Poster:
         taken: list[_Waiting] = []
         kept: list[_Waiting] = []
         keys = set(self._in_flight)
-        while self._queue and len(taken) < self._batch:
+        # What waits is shared among the flights that are free, so that while the database is at one batch this process is
+        # at another. Whoever takes all has both wait for each other in turn, which halves what they do.
+        share = min(self._batch, -(-len(self._queue) // max(1, self._free)))
+        while self._queue and len(taken) < share:
             waiting = self._queue.popleft()
             if waiting.result.done():  # its caller has given up
                 continue
@@ -154,10 +158,12 @@ class Poster:
                 break
         self._queue.extendleft(reversed(kept))
         self._in_flight.update(key for waiting in taken for key in waiting.keys)
+        self._free -= bool(taken)
         return taken
 
     def _landed(self, batch: list[_Waiting]) -> None:
         self._in_flight.difference_update(key for waiting in batch for key in waiting.keys)
+        self._free += bool(batch)
         self._wake.set()
 
     def _put_back(self, batch: list[_Waiting]) -> None:

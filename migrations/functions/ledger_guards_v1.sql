@@ -236,7 +236,8 @@ BEGIN
     IF reversed AND EXISTS (
         SELECT FROM added t LEFT JOIN LATERAL (SELECT * FROM transactions o WHERE o.id = t.reverses OFFSET 0) o ON true
         WHERE t.reverses IS NOT NULL AND (
-            o.id IS NULL OR o.recorded_at >= t.recorded_at OR o.reverses IS NOT NULL OR o.hold_id IS NOT NULL OR o.accounts <> t.accounts
+            o.id IS NULL OR o.recorded_at >= t.recorded_at OR o.reverses IS NOT NULL OR o.hold_id IS NOT NULL
+            OR o.accounts <> t.accounts
             OR cardinality(o.accounts) <> (
                 SELECT count(*) FROM unnest(o.accounts) AS l(account)
                 CROSS JOIN LATERAL (

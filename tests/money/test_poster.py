@@ -134,7 +134,7 @@ async def test_no_batch_is_greater_than_it_may_be(database: Database) -> None:
 
 async def test_one_that_is_refused_takes_only_itself_down(database: Database) -> None:
     record = Recorder()
-    async with posting(database, record) as poster:
+    async with posting(database, record, flights=1) as poster:
         results = await asyncio.gather(
             poster.post(transfer("a"), effect="a"), poster.post(transfer("b", "100.00"), effect="b"),
             poster.post(transfer("c"), effect="c"), return_exceptions=True,

@@ -174,8 +174,9 @@ def _is_gone(raw: asyncpg.Connection) -> bool:
 
 async def _init_connection(raw: asyncpg.Connection) -> None:
     for name in ("json", "jsonb"):
-        await raw.set_type_codec(name, schema="pg_catalog", encoder=_encode_json, decoder=json.loads)
+        await raw.set_type_codec(name, schema="pg_catalog", encoder=json_text, decoder=json.loads)
 
 
-def _encode_json(value: Any) -> str:
+def json_text(value: Any) -> str:
+    """A document as PostgreSQL reads it. For arrays of many: as text[], which costs half of what jsonb[] does."""
     return orjson.dumps(value, option=PLAIN_JSON).decode()

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from contracts.events import Event
-from storage.db import Connection
+from storage.db import Connection, json_text
 from storage.redis import Redis, RedisError
 from streams.log import SHARD, Q
 
@@ -48,7 +48,7 @@ async def append_many(conn: Connection, events: Sequence[Event]) -> None:
         types=[event.type for event in events],
         subjects=[event.subject for event in events],
         channels=[",".join(event.channels) for event in events],
-        data=[event.data for event in events],
+        data=[json_text(event.data) for event in events],
         happened_at=[event.time for event in events],
     )
     conn.notes.add(APPENDED)

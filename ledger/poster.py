@@ -142,8 +142,8 @@ class Poster:
         taken: list[_Waiting] = []
         kept: list[_Waiting] = []
         keys = set(self._in_flight)
-        # What waits is shared among the flights that are free, so that while the database is at one batch this process is
-        # at another. Whoever takes all has both wait for each other in turn, which halves what they do.
+        # What waits is shared among the free flights, so that while the database is at one batch this process is at
+        # another. Whoever takes all has both wait for each other in turn, which halves what they do.
         share = min(self._batch, -(-len(self._queue) // max(1, self._free)))
         while self._queue and len(taken) < share:
             waiting = self._queue.popleft()

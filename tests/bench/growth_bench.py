@@ -61,8 +61,8 @@ class Side:
         return random.choice(self.history.wallets)
 
     def instant(self) -> datetime:
-        """Somewhere in the middle of the history."""
-        return self.history.begin + (self.history.end - self.history.begin) * random.uniform(0.5, 0.7)
+        """Somewhere in the middle of the history, a page of entries away from both ends at least."""
+        return self.history.begin + (self.history.end - self.history.begin) * random.uniform(0.4, 0.55)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Literal
 
 import psycopg
+from aiohttp.test_utils import unused_port
 
 from contracts import ids
 from contracts.errors import AppError
@@ -37,7 +38,7 @@ from ledger import checks, journal, recipes
 from matchday import config
 from matchday.config import Config
 from matchday.home import Home
-from matchday.supervisor import APPLICATION_ROLE, DATABASE, LOGIN, Child
+from matchday.supervisor import APPLICATION_ROLE, DATABASE, LOGIN, Child, DidNotStart
 from matchday.wiring import USER_SCOPES
 from storage.db import Database
 from storage.embedded import EmbeddedPostgres, EmbeddedValkey
@@ -149,6 +150,7 @@ def running(users: int) -> Iterator[Product]:
                 "DATABASE_URL": postgres.dsn(DATABASE, user=LOGIN),
                 "REDIS_URL": valkey.url,
                 "WALLET_CLOSED_LOOP": "false",
+                "MATCHDAY_PORT": str(unused_port()),
             }
         )
         settings = config.read(environ)
@@ -160,7 +162,10 @@ def running(users: int) -> Iterator[Product]:
                 connection.execute("VACUUM ANALYZE")
         api = Child("serve", environ, stack.enter_context((folder / "serve.log").open("wb")))
         stack.callback(api.stop)
-        asyncio.run(api.start())
+        try:
+            asyncio.run(api.start())
+        except DidNotStart as fault:
+            raise RuntimeError((folder / "serve.log").read_text()) from fault
         assert postgres.process is not None and api.process is not None
         pids = {"server": api.process.pid, "PostgreSQL": postgres.process.pid}
         yield Product(

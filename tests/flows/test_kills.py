@@ -18,7 +18,7 @@ from tests.client import reached
 from tests.conftest import server_folder
 from tests.flows.bank import FUNDS, Bank, Player, open_bank
 
-KILLS = int(os.environ.get("FUZZ_KILLS", "60"))
+KILLS = int(os.environ.get("FUZZ_KILLS", "100"))
 PLAYERS = 8
 PATIENCE_S = 60.0
 ASKED_AGAIN = 40
@@ -32,9 +32,9 @@ class Killer:
     def __init__(self, bank: Bank, dice: random.Random, kills: int) -> None:
         self._bank = bank
         self._dice = dice
-        eighth = max(1, kills // 8)
+        eighth = kills // 8
         self._left = Counter(
-            {"postgres": eighth // 2, "session": eighth - eighth // 2, "api": eighth, "client": kills - 2 * eighth}
+            {"postgres": eighth, "session": kills // 4 - eighth, "api": eighth, "client": kills - kills // 4 - eighth}
         )
         self._answers_at: Counter[str] = Counter()
         self.done: Counter[str] = Counter()

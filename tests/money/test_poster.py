@@ -294,6 +294,8 @@ CUTS = {
     "after the events": (b"test.posted", "after", False),
     "before the commit": (b"COMMIT", "before", False),
     "after the commit": (b"COMMIT", "after", True),
+    "last words in a transaction": (b"BEGIN", "last words", False),
+    "last words after the posting": (b"key-of-this", "last words", False),
 }
 
 
@@ -313,6 +315,19 @@ async def test_an_answer_that_got_lost_is_asked_for_again(
     assert await keys(database) == ["key-of-this"]
     assert await told(database) == {"e": 1}
     assert (await available(database, PLAYER), await available(database, HOST)) == ("99.00", "1.00")
+
+
+async def test_last_words_between_two_batches_are_no_fault_of_the_next(database: Database, database_dsn: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        async with wire(database_dsn, Path(folder)) as lossy:
+            behind = Database(lossy.dsn)
+            await behind.connect()
+            async with posting(behind, Recorder(), flights=1, batch=1) as poster:
+                lossy.cut = once(b"COMMIT", "last words")
+                results = await asyncio.gather(*(poster.post(transfer(f"t{n}"), effect=n) for n in range(3)))
+            await behind.disconnect()
+    assert (lossy.cuts, [posted.replayed for (posted,) in results]) == (1, [False] * 3)
+    assert await told(database) == {"0": 1, "1": 1, "2": 1}
 
 
 async def test_a_session_that_the_server_ends_is_replaced(database: Database, owner_database: Database) -> None:

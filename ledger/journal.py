@@ -214,7 +214,8 @@ async def post_linked(conn: Connection, postings: Sequence[Posting]) -> tuple[Po
 async def post_many(conn: Connection, sets: Sequence[Sequence[Posting]]) -> list[tuple[Posted, ...] | AppError]:
     """Write linked sets of postings in one call; each set succeeds or is refused by itself, in the order given.
 
-    No key may be in it twice. A posting that no caller may ever make raises the database's error and undoes all.
+    No key may be in it twice, and a hold that it places is resolved by another call. A posting that no caller may ever
+    make raises the database's error and undoes all.
     """
     postings = list(chain.from_iterable(sets))
     if len({posting.key for posting in postings}) < len(postings):

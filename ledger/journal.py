@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cached_property
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
@@ -211,8 +211,13 @@ async def post_linked(conn: Connection, postings: Sequence[Posting]) -> tuple[Po
     return result
 
 
-async def post_many(conn: Connection, sets: Sequence[Sequence[Posting]]) -> list[tuple[Posted, ...] | AppError]:
+async def post_many(
+    conn: Connection, sets: Sequence[Sequence[Posting]], *, by: sql.Query = Q.post, **more: Any
+) -> list[tuple[Posted, ...] | AppError]:
     """Write linked sets of postings in one call; each set succeeds or is refused by itself, in the order given.
+
+    `by` is a statement that calls `ledger.post_v1` as the query `post` does, and does more with what that returns, for
+    which it may have parameters of its own (`more`).
 
     No key may be in it twice, and a hold that it places is resolved by another call. A posting that no caller may ever
     make raises the database's error and undoes all.
@@ -224,8 +229,9 @@ async def post_many(conn: Connection, sets: Sequence[Sequence[Posting]]) -> list
     account_ids = await _account_ids(conn, {leg.account for leg in legs})
     ordered = sorted(account_ids.values())
     slots = {account_id: slot for slot, account_id in enumerate(ordered, 1)}
-    row = await Q.post(
+    row = await by(
         conn,
+        **more,
         accounts=ordered,
         keys=[posting.key for posting in postings],
         hashes=[posting.fingerprint for posting in postings],

@@ -14,6 +14,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from contracts.errors import AppError, StorageBusy
@@ -23,8 +24,14 @@ from storage.db import Connection, Database
 
 PAUSE_S = 0.05
 
-# Writes what belongs to newly written postings (events, for one) in the batch's own transaction.
-Record = Callable[[Connection, Sequence[tuple[tuple[Posted, ...], Any]]], Awaitable[None]]
+# Writes a batch in one statement: its sets, and what their callers gave with them, in the same order.
+Results = list[tuple[Posted, ...] | AppError]
+Write = Callable[[Connection, Sequence[tuple[Posting, ...]], Sequence[Any]], Awaitable[Results]]
+
+
+async def post_only(conn: Connection, sets: Sequence[tuple[Posting, ...]], effects: Sequence[Any]) -> Results:
+    """Post, and do nothing more."""
+    return await journal.post_many(conn, sets)
 
 
 @dataclass(slots=True, eq=False)
@@ -57,16 +64,19 @@ class Poster:
         self,
         db: Database,
         *,
-        record: Record | None = None,
+        write: Write = post_only,
         flights: int = 2,
         batch: int = 100,
         queue: int = 2000,
         deadline_s: float = 5.0,
     ) -> None:
         """`flights` batches of at most `batch` linked sets are on their way at once, `queue` sets wait at most, and
-        nobody waits longer than `deadline_s`."""
+        nobody waits longer than `deadline_s`.
+
+        `write` may do more than post, such as tell events, when that is one statement with the posting.
+        """
         self._db = db
-        self._record = record
+        self._write = write
         self._flights = flights
         self._batch = batch
         self._limit = queue
@@ -91,9 +101,9 @@ class Poster:
     async def post(self, *postings: Posting, effect: Any = None) -> tuple[Posted, ...]:
         """Post one posting, or a linked set; return when it is committed.
 
-        `effect` goes to `record` when the set was written now, not when it was replayed. Raises `ledger.refusals`, and
-        StorageBusy when the queue is full or the deadline passes: whether it was written is then unknown until the
-        caller tries again with the same keys. A caller that is cancelled before its set left takes it back.
+        `effect` goes to `write` beside the set. Raises `ledger.refusals`, and StorageBusy when the queue is full or the
+        deadline passes: whether it was written is then unknown until the caller tries again with the same keys. A
+        caller that is cancelled before its set left takes it back.
         """
         if self._stopping or len(self._queue) >= self._limit:
             raise StorageBusy
@@ -112,7 +122,7 @@ class Poster:
             try:
                 async with self._db.connection():  # kept while batches follow each other: it costs as much as one
                     while batch:
-                        results = await self._db.retrying(self._writing(batch))
+                        results = await self._db.at_once(partial(self._written, batch))
                         self._landed(batch)
                         for waiting, result in zip(batch, results, strict=True):
                             waiting.answer(result)
@@ -170,19 +180,5 @@ class Poster:
         self._queue.extendleft(reversed(batch))
         self._landed(batch)
 
-    def _writing(self, batch: list[_Waiting]) -> Callable[[Connection], Awaitable[list[tuple[Posted, ...] | AppError]]]:
-        """The transaction of a batch."""
-
-        async def work(conn: Connection) -> list[tuple[Posted, ...] | AppError]:
-            results = await journal.post_many(conn, [waiting.postings for waiting in batch])
-            if self._record is not None:
-                written = [
-                    (result, waiting.effect)
-                    for waiting, result in zip(batch, results, strict=True)
-                    if not isinstance(result, AppError) and not result[0].replayed
-                ]
-                if written:
-                    await self._record(conn, written)
-            return results
-
-        return work
+    async def _written(self, batch: list[_Waiting], conn: Connection) -> Results:
+        return await self._write(conn, [waiting.postings for waiting in batch], [waiting.effect for waiting in batch])

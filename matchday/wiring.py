@@ -29,6 +29,7 @@ from handlers.realtime import channels
 from handlers.realtime import operations as realtime_operations
 from handlers.wallet import operations as wallet_operations
 from handlers.wallet import service as wallet_service
+from handlers.wallet import store as wallet_store
 from handlers.wallet.transfers import TransferOperations
 from integrations.ports import PaymentGateway
 from integrations.razorpay import RazorpayConfig, RazorpayGateway
@@ -147,7 +148,7 @@ def create_web_api(
         opened.db, hasher=hasher, tokens=tokens, revocations=revocations, kick=opened.kick,
         config=IdentityConfig(code_pepper=config.code_pepper.encode(), scopes=USER_SCOPES),
     )  # fmt: skip
-    poster = Poster(opened.db, record=wallet_service.tell)
+    poster = Poster(opened.db, write=wallet_store.post_transfers)
     handlers = [
         identity_operations.Operations(identity),
         wallet_operations.Operations(opened.db, name_of=_name_of(opened)),

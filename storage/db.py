@@ -124,8 +124,12 @@ class Database:
                 raise
             await self._guarded(transaction.commit)
         if not is_inner:
-            for note in conn.notes & self._on_commit.keys():
-                await self._on_commit[note]()
+            await self._committed(conn)
+
+    async def _committed(self, conn: Connection) -> None:
+        for note in conn.notes & self._on_commit.keys():
+            await self._on_commit[note]()
+        conn.notes.clear()
 
     def on_commit(self, note: str, tell: Callable[[], Awaitable[None]]) -> None:
         """Call `tell` after the commit of each transaction that left this note.
@@ -155,14 +159,34 @@ class Database:
     async def retrying(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run a whole use case in a transaction, again when PostgreSQL asks for it (40001, 40P01), three times
         at most. `work` must have no effect outside the database."""
-        for attempt in range(1, TRANSACTION_TRIES + 1):
-            try:
-                async with self.transaction() as conn:
-                    return await work(conn)
-            except Retryable:
-                if attempt == TRANSACTION_TRIES:
-                    raise StorageBusy from None
-        raise AssertionError("unreachable")
+
+        async def once() -> T:
+            async with self.transaction() as conn:
+                return await work(conn)
+
+        return await _again(once)
+
+    async def at_once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run a use case that is one statement, as `retrying` does; not inside a transaction. The statement is its own,
+        so that locks are held no longer than the server needs, and nobody waits for BEGIN and COMMIT."""
+
+        async def once() -> T:
+            async with self.connection() as conn:
+                result = await work(conn)
+                await self._committed(conn)
+                return result
+
+        return await _again(once)
+
+
+async def _again(once: Callable[[], Awaitable[T]]) -> T:
+    for attempt in range(1, TRANSACTION_TRIES + 1):
+        try:
+            return await once()
+        except Retryable:
+            if attempt == TRANSACTION_TRIES:
+                raise StorageBusy from None
+    raise AssertionError("unreachable")
 
 
 def _is_gone(raw: asyncpg.Connection) -> bool:
@@ -174,9 +198,8 @@ def _is_gone(raw: asyncpg.Connection) -> bool:
 
 async def _init_connection(raw: asyncpg.Connection) -> None:
     for name in ("json", "jsonb"):
-        await raw.set_type_codec(name, schema="pg_catalog", encoder=json_text, decoder=json.loads)
+        await raw.set_type_codec(name, schema="pg_catalog", encoder=_encode_json, decoder=json.loads)
 
 
-def json_text(value: Any) -> str:
-    """A document as PostgreSQL reads it. For arrays of many: as text[], which costs half of what jsonb[] does."""
+def _encode_json(value: Any) -> str:
     return orjson.dumps(value, option=PLAIN_JSON).decode()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from contracts.events import Event
-from storage.db import Connection, json_text
+from storage.db import Connection
 from storage.redis import Redis, RedisError
 from streams.log import SHARD, Q
 
@@ -34,23 +34,6 @@ async def append(conn: Connection, event: Event, *, traceparent: str | None = No
         conn, event_id=event.id, type=event.type, subject=event.subject, channels=list(event.channels),
         data=event.data, happened_at=event.time, traceparent=traceparent,
     )  # fmt: skip
-    conn.notes.add(APPENDED)
-
-
-async def append_many(conn: Connection, events: Sequence[Event]) -> None:
-    """Write events as `append` does, in the order given and in one statement."""
-    for observe in observers:
-        for event in events:
-            observe(event)
-    await Q.append_outbox_many(
-        conn,
-        event_ids=[event.id for event in events],
-        types=[event.type for event in events],
-        subjects=[event.subject for event in events],
-        channels=[",".join(event.channels) for event in events],
-        data=[json_text(event.data) for event in events],
-        happened_at=[event.time for event in events],
-    )
     conn.notes.add(APPENDED)
 
 

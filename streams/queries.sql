@@ -3,15 +3,6 @@
 INSERT INTO outbox (event_id, type, subject, channels, data, happened_at, traceparent)
 VALUES (:event_id, :type, :subject, :channels, :data, :happened_at, :traceparent)
 
--- name: append_outbox_many!
--- Several events, in their order. The names of an event's channels come joined by commas, which no name has.
-INSERT INTO outbox (event_id, type, subject, channels, data, happened_at)
-SELECT event_id, type, subject, string_to_array(channels, ','), data::jsonb, happened_at
-FROM unnest(:event_ids::text[], :types::text[], :subjects::text[], :channels::text[], :data::text[],
-            :happened_at::timestamptz[])
-     WITH ORDINALITY AS event (event_id, type, subject, channels, data, happened_at, n)
-ORDER BY n
-
 -- name: try_lead$
 -- Session-level lock: it is gone when the leader's session is, however that ended.
 SELECT pg_try_advisory_lock(:lock_class::integer, :shard::integer)

@@ -25,7 +25,6 @@ from matchday import config, processes, wiring
 from matchday.config import Config
 from matchday.home import Home
 from storage.embedded import EmbeddedPostgres, EmbeddedValkey
-from streams import outbox
 from streams.frames import Transport
 from streams.schema import ContractBroken, MessageContract
 from tests.client import Client, reached
@@ -38,6 +37,10 @@ AT_REST = """
     SELECT (SELECT count(*) FROM inbox WHERE state = 'received') + (SELECT count(*) FROM outbox)
          + (SELECT count(*) FROM idempotency_keys WHERE status IS NULL)
 """
+EVENTS = """
+    SELECT type, subject, channels, data, event_id, happened_at FROM outbox
+    UNION ALL SELECT type, subject, channels, data, event_id, happened_at FROM event_log
+"""
 WRITTEN = """
     SELECT (SELECT count(*) FROM deposits), (SELECT count(*) FROM inbox), (SELECT count(*) FROM ledger.transactions),
            (SELECT count(*) FROM ledger.entries), (SELECT count(*) FROM outbox) + (SELECT count(*) FROM event_log),
@@ -47,14 +50,13 @@ TABLES = ("deposits", "inbox", "transactions", "entries", "events", "idempotency
 
 
 class Stack:
-    """One running product. `sent` names the events and messages it sent, `violations` those that no contract has."""
+    """One running product. `violations` are answers, messages and events that no contract has."""
 
     def __init__(self, settings: Config) -> None:
         self.config = settings
         self.api = settings.public_url
         self.sandbox = f"http://{settings.host}:{settings.sandbox_port}"
         self.violations: list[str] = []
-        self.sent: set[str] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: Future[asyncio.Event] = Future()
         self._thread = threading.Thread(target=self._run, name="stack", daemon=True)
@@ -96,7 +98,6 @@ class Stack:
 
     async def _serve(self) -> None:
         stopping = asyncio.Event()
-        outbox.observers.append(self._check_event)
         others = [run for role, run in processes.ROLES.items() if role != "serve"]
         roles = [asyncio.create_task(run(self.config)) for run in others]
         try:
@@ -111,7 +112,6 @@ class Stack:
                     await asyncio.wait([stopped, *roles], return_when=asyncio.FIRST_COMPLETED)
                     stopped.cancel()
         finally:
-            outbox.observers.remove(self._check_event)
             ended = [role for role in roles if role.done()]
             for role in roles:
                 role.cancel()
@@ -119,15 +119,24 @@ class Stack:
             for role in ended:
                 role.result()
 
-    def _check_event(self, event: Event) -> None:
-        self.sent.add(event.type)
-        try:
-            CONTRACT.check_event(event)
-        except ContractBroken as broken:
-            self.violations.append(f"event {broken}")
+    def told(self) -> set[str]:
+        """The types of all events so far."""
+        return {event.type for event in self._events()}
+
+    def check_events(self) -> None:
+        """Hold every event to its contract, as it stands in the database: whoever wrote it, and however."""
+        for event in self._events():
+            try:
+                CONTRACT.check_event(event)
+            except ContractBroken as broken:
+                self.violations.append(f"event {broken}")
+
+    def _events(self) -> Iterator[Event]:
+        with psycopg.connect(self.config.database_url) as connection:
+            for name, subject, channels, data, event_id, happened_at in connection.execute(EVENTS):
+                yield Event(name, subject, tuple(channels), data, event_id, happened_at)
 
     def _check_message(self, transport: Transport, name: str, payload: bytes) -> None:
-        self.sent.add(f"{transport} {name}")
         try:
             CONTRACT.check_sent(transport, name, payload)
         except ContractBroken as broken:
@@ -155,6 +164,7 @@ def running(postgres: EmbeddedPostgres, valkey: EmbeddedValkey, home: Path, **se
             yield stack
         finally:
             stack.stop()
+        stack.check_events()
     assert not stack.violations, "\n".join(dict.fromkeys(stack.violations))
 
 

@@ -1,8 +1,11 @@
-"""What a transfer between users must be, before the ledger is asked."""
+"""What a transfer between users is, and must be before the ledger is asked."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from contracts.errors import Forbidden, NotFound, Refused
+from contracts.money import Money
 
 
 class ClosedLoop(Forbidden):
@@ -19,6 +22,17 @@ class ReceiverUnknown(Refused):
 
 class TransferUnknown(NotFound):
     code, title = "transfer.unknown", "No such transfer"
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Money from one user's wallet to another's. Its id is that of its transaction under another prefix."""
+
+    id: str
+    sender: str
+    receiver: str
+    amount: Money
+    note: str | None
 
 
 def ensure_allowed(sender: str, receiver: str, *, closed_loop: bool) -> None:

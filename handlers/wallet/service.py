@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from contracts.errors import IdempotencyMismatch
-from contracts.events import Event
 from contracts.money import Money
 from handlers.wallet import rules
-from handlers.wallet.rules import ReceiverUnknown, TransferUnknown
+from handlers.wallet.rules import ReceiverUnknown, Transfer, TransferUnknown
 from ledger import accounts, balances, lookup, recipes
-from ledger.journal import Line, Posted
 from ledger.poster import Poster
 from ledger.reading import ArchivedEntries
 from ledger.refusals import KeyReused
-from storage.db import Connection, Database
-from streams import outbox
+from storage.db import Database
 
 
 class UserExists(Protocol):
     """The question that the wallet asks about a receiver. Raises StorageBusy."""
 
     async def __call__(self, user_id: str) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """Money from one user's wallet to another's. Its id is that of its transaction under another prefix."""
-
-    id: str
-    sender: str
-    receiver: str
-    amount: Money
-    note: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,30 +99,3 @@ class Transfers:
         amount = Money(into.amount, into.currency)
         transfer = Transfer(transfer_id, sender, receiver, amount, found.metadata.get("note"))
         return Receipt(transfer, found.transaction_id, found.recorded_at, balance.available, True)
-
-
-async def tell(conn: Connection, written: Sequence[tuple[tuple[Posted, ...], Any]]) -> None:
-    """Write the events of transfers that were posted now, in their transaction: the poster's `record`."""
-    events: list[Event] = []
-    for (posted,), transfer in written:
-        out, into = posted.lines
-        events.append(_event("wallet.debited", transfer.sender, transfer.receiver, transfer, posted, out))
-        events.append(_event("wallet.credited", transfer.receiver, transfer.sender, transfer, posted, into))
-    await outbox.append_many(conn, events)
-
-
-def _event(type: str, user_id: str, counterparty: str, transfer: Transfer, posted: Posted, line: Line) -> Event:
-    return Event(
-        type=type,
-        subject=user_id,
-        channels=(f"user:{user_id}", f"wallet:{user_id}"),
-        data={
-            "transaction_id": posted.transaction_id,
-            "kind": "transfer",
-            "reference": transfer.id,
-            "amount": transfer.amount.json(),
-            "balance": {"available": line.available.json()},
-            "counterparty": counterparty,
-        },
-        time=posted.recorded_at,
-    )

@@ -17,12 +17,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from contracts.errors import StorageBusy
+from contracts.errors import AppError, StorageBusy
 from contracts.events import Event
 from contracts.money import Money
 from ledger import accounts, balances, checks, journal, recipes
 from ledger.journal import Leg, Posted, Posting, credit, debit
-from ledger.poster import Poster
+from ledger.poster import Poster, Results, post_only
 from ledger.refusals import InsufficientFunds, KeyReused
 from storage.db import Connection, Database
 from streams import outbox
@@ -49,19 +49,31 @@ def transfer(key: str, amount: str = "1.00") -> Posting:
 
 
 class Recorder:
-    """A `record` that tells an event of each written set, can be held up, and remembers who travelled together."""
+    """A `write` that tells an event of each set that is written now, can be held up, and knows who travelled together.
 
-    def __init__(self) -> None:
+    It takes several statements, so that a batch can be held up and cut off between any two, and a transaction for them.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self.batches: list[list[Any]] = []
         self.open = asyncio.Event()
         self.open.set()
 
-    async def __call__(self, conn: Connection, written: Sequence[tuple[tuple[Posted, ...], Any]]) -> None:
-        self.batches.append([effect for _, effect in written])
-        await outbox.append_many(
-            conn, [Event("test.posted", str(effect), ("user:x",), {}) for _, effect in written if effect is not None]
-        )
-        await self.open.wait()
+    async def __call__(self, _: Connection, sets: Sequence[tuple[Posting, ...]], effects: Sequence[Any]) -> Results:
+        async with self._database.transaction() as conn:
+            results = await journal.post_many(conn, sets)
+            written = [
+                effect for effect, result in zip(effects, results, strict=True)
+                if not isinstance(result, AppError) and not result[0].replayed
+            ]  # fmt: skip
+            if written:
+                self.batches.append(written)
+            for effect in written:
+                if effect is not None:
+                    await outbox.append(conn, Event("test.posted", str(effect), ("user:x",), {}))
+            await self.open.wait()
+        return results
 
     async def held(self) -> None:
         """Return once a batch waits here."""
@@ -74,7 +86,7 @@ class Recorder:
 
 @asynccontextmanager
 async def posting(database: Database, record: Recorder | None = None, **options: Any) -> AsyncIterator[Poster]:
-    poster = Poster(database, record=record, **options)
+    poster = Poster(database, write=record or post_only, **options)
     poster.start()
     try:
         yield poster
@@ -112,7 +124,7 @@ async def available(database: Database, account: accounts.Account) -> str:
 
 
 async def test_the_first_leaves_at_once_and_those_that_come_meanwhile_leave_together(database: Database) -> None:
-    record = Recorder()
+    record = Recorder(database)
     async with posting(database, record, flights=1) as poster:
         first = asyncio.create_task(poster.post(transfer("t0"), effect=0))
         await record.held()
@@ -126,14 +138,14 @@ async def test_the_first_leaves_at_once_and_those_that_come_meanwhile_leave_toge
 
 
 async def test_no_batch_is_greater_than_it_may_be(database: Database) -> None:
-    record = Recorder()
+    record = Recorder(database)
     async with posting(database, record, flights=1, batch=4) as poster:
         await asyncio.gather(*(poster.post(transfer(f"t{n}"), effect=n) for n in range(10)))
     assert [len(batch) for batch in record.batches] == [4, 4, 2]
 
 
 async def test_one_that_is_refused_takes_only_itself_down(database: Database) -> None:
-    record = Recorder()
+    record = Recorder(database)
     async with posting(database, record, flights=1) as poster:
         results = await asyncio.gather(
             poster.post(transfer("a"), effect="a"), poster.post(transfer("b", "100.00"), effect="b"),
@@ -146,7 +158,7 @@ async def test_one_that_is_refused_takes_only_itself_down(database: Database) ->
 
 async def test_one_that_no_ledger_takes_takes_only_itself_down(database: Database) -> None:
     too_fine = (Leg(PLAYER, Decimal("-0.005")), Leg(HOST, Decimal("0.005")))
-    record = Recorder()
+    record = Recorder(database)
     async with posting(database, record, flights=1) as poster:
         results = await asyncio.gather(
             poster.post(transfer("a"), effect="a"),
@@ -174,7 +186,7 @@ async def test_a_linked_set_stands_or_falls_as_a_whole(database: Database) -> No
 
 
 async def test_the_same_key_twice_in_the_queue_is_written_once(database: Database) -> None:
-    record = Recorder()
+    record = Recorder(database)
     async with posting(database, record) as poster:
         results = await asyncio.gather(
             *(poster.post(transfer("same"), effect="same") for _ in range(5)),
@@ -188,7 +200,7 @@ async def test_the_same_key_twice_in_the_queue_is_written_once(database: Databas
 
 
 async def test_a_repeat_of_what_is_on_its_way_waits_for_it(database: Database) -> None:
-    record = Recorder()
+    record = Recorder(database)
     async with posting(database, record, flights=2) as poster:
         first = asyncio.create_task(poster.post(transfer("same"), effect=1))
         await record.held()
@@ -203,7 +215,7 @@ async def test_a_repeat_of_what_is_on_its_way_waits_for_it(database: Database) -
 
 
 async def test_a_full_queue_refuses_at_once(database: Database) -> None:
-    record = Recorder()
+    record = Recorder(database)
     async with posting(database, record, flights=1, queue=2) as poster:
         tasks = [asyncio.create_task(poster.post(transfer("t0"), effect=0))]
         await record.held()
@@ -219,7 +231,7 @@ async def test_a_full_queue_refuses_at_once(database: Database) -> None:
 
 
 async def test_nobody_waits_longer_than_the_deadline_and_the_key_tells_what_became_of_it(database: Database) -> None:
-    record = Recorder()
+    record = Recorder(database)
     async with posting(database, record, flights=1, deadline_s=0.2) as poster:
         on_its_way = asyncio.create_task(poster.post(transfer("left"), effect=1))
         await record.held()
@@ -236,7 +248,7 @@ async def test_nobody_waits_longer_than_the_deadline_and_the_key_tells_what_beca
 
 
 async def test_a_caller_that_goes_away_harms_nobody(database: Database) -> None:
-    record = Recorder()
+    record = Recorder(database)
     async with posting(database, record, flights=1) as poster:
         on_its_way = asyncio.create_task(poster.post(transfer("left"), effect=1))
         await record.held()
@@ -254,8 +266,8 @@ async def test_a_caller_that_goes_away_harms_nobody(database: Database) -> None:
 
 
 async def test_stopping_posts_what_waits_and_takes_nothing_more(database: Database) -> None:
-    record = Recorder()
-    poster = Poster(database, record=record, flights=2, batch=3)
+    record = Recorder(database)
+    poster = Poster(database, write=record, flights=2, batch=3)
     poster.start()
     tasks = [asyncio.create_task(poster.post(transfer(f"t{n}"), effect=n)) for n in range(20)]
     await record.held()
@@ -307,7 +319,7 @@ async def test_an_answer_that_got_lost_is_asked_for_again(
         async with wire(database_dsn, Path(folder)) as lossy:
             behind = Database(lossy.dsn)
             await behind.connect()
-            async with posting(behind, Recorder()) as poster:
+            async with posting(behind, Recorder(behind)) as poster:
                 lossy.cut = once(marker, when)
                 (posted,) = await poster.post(transfer("key-of-this"), effect="e")
             await behind.disconnect()
@@ -322,7 +334,7 @@ async def test_last_words_between_two_batches_are_no_fault_of_the_next(database:
         async with wire(database_dsn, Path(folder)) as lossy:
             behind = Database(lossy.dsn)
             await behind.connect()
-            async with posting(behind, Recorder(), flights=1, batch=1) as poster:
+            async with posting(behind, Recorder(behind), flights=1, batch=1) as poster:
                 lossy.cut = once(b"COMMIT", "last words")
                 results = await asyncio.gather(*(poster.post(transfer(f"t{n}"), effect=n) for n in range(3)))
             await behind.disconnect()
@@ -331,7 +343,7 @@ async def test_last_words_between_two_batches_are_no_fault_of_the_next(database:
 
 
 async def test_a_session_that_the_server_ends_is_replaced(database: Database, owner_database: Database) -> None:
-    record = Recorder()
+    record = Recorder(database)
     async with posting(database, record, flights=1) as poster:
         first = asyncio.create_task(poster.post(transfer("t0"), effect=0))
         await record.held()
@@ -380,7 +392,7 @@ async def test_a_storm_of_lost_connections_loses_nothing_and_doubles_nothing(
         async with wire(database_dsn, Path(folder)) as lossy:
             behind = Database(lossy.dsn)
             await behind.connect()
-            async with posting(behind, Recorder(), flights=2, batch=8, deadline_s=0.5) as poster:
+            async with posting(behind, Recorder(behind), flights=2, batch=8, deadline_s=0.5) as poster:
                 lossy.cut = cut
                 async with asyncio.timeout(60):
                     await asyncio.gather(*(caller([*wanted[n::30], wanted[n * 7 % 300]], poster) for n in range(30)))

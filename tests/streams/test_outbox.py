@@ -107,29 +107,6 @@ async def test_a_poke_without_redis_does_not_fail_the_request() -> None:
     await client.aclose()
 
 
-async def test_many_events_at_once_are_the_same_as_one_after_another(database: Database, relay: Relay) -> None:
-    users = [user_id() for _ in range(50)]
-    events = [
-        signed_up(user, channels=tuple(f"{kind}:{user}" for kind in ("user", "wallet", "payment")[: 1 + n % 3]))
-        for n, user in enumerate(users)
-    ]
-    async with database.transaction() as conn:
-        await outbox.append_many(conn, events)
-    entries = await settled(database)
-    assert [
-        (entry.event_id, entry.type, entry.subject, entry.channels, entry.data, entry.happened_at) for entry in entries
-    ] == [(event.id, event.type, event.subject, event.channels, event.data, event.time) for event in events]
-
-
-async def test_many_events_are_gone_with_their_transaction(database: Database, relay: Relay) -> None:
-    with pytest.raises(ChangedMyMind):
-        async with database.transaction() as conn:
-            await outbox.append_many(conn, [signed_up(user_id()) for _ in range(3)])
-            raise ChangedMyMind
-    await emit(database, signed_up(user_id()))
-    assert len(await settled(database)) == 1
-
-
 async def test_commits_close_together_poke_once_and_none_is_forgotten(database: Database, redis: Redis) -> None:
     poker = outbox.Poker(redis)
     database.on_commit(outbox.APPENDED, poker)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from functools import partial
 
 import asyncpg
 import pytest
@@ -128,6 +129,43 @@ async def test_who_asked_is_told_after_the_outermost_commit_and_never_after_a_ro
     async with database.transaction():
         pass
     assert told == [2]
+
+
+async def test_a_statement_by_itself_commits_and_is_told(database: Database) -> None:
+    told: list[int] = []
+    async with database.connection() as conn:
+        await conn.raw.execute("CREATE TABLE t (a int CHECK (a > 0))")
+
+    async def tell() -> None:
+        async with database.connection() as conn:
+            told.append(await conn.raw.fetchval("SELECT count(*) FROM t"))
+
+    async def insert(number: int, conn: Connection) -> bool:
+        await conn.raw.execute(f"INSERT INTO t VALUES ({number})")
+        conn.notes.add("grown")
+        return bool(conn.raw.is_in_transaction())
+
+    database.on_commit("grown", tell)
+    assert not await database.at_once(partial(insert, 1))
+    assert told == [1]
+    with pytest.raises(asyncpg.CheckViolationError):
+        await database.at_once(partial(insert, 0))
+    assert told == [1]
+    assert not await database.at_once(partial(insert, 2))
+    assert told == [1, 2]
+
+
+async def test_a_statement_by_itself_is_run_again_three_times_at_most(database: Database) -> None:
+    tries = 0
+
+    async def work(conn: Connection) -> None:
+        nonlocal tries
+        tries += 1
+        await conn.raw.execute("DO $$ BEGIN RAISE 'again' USING ERRCODE = '40001'; END $$")
+
+    with pytest.raises(StorageBusy):
+        await database.at_once(work)
+    assert tries == 3
 
 
 async def test_two_that_cannot_be_serialised_both_happen(database: Database) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,22 +18,24 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from contracts import ids
+from contracts.events import Event
 from contracts.money import Money
 from contracts.principal import Principal
 from contracts.runtime import RuntimeOptions, create_api, load_contracts
-from handlers.wallet import service
 from handlers.wallet.operations import Operations
 from handlers.wallet.service import KnownUsers, Transfers
+from handlers.wallet.store import post_transfers
 from handlers.wallet.transfers import TransferOperations
 from ledger import accounts, archive, balances, chain, checks, journal, recipes
 from ledger.poster import Poster
 from matchday import wiring
 from storage.db import Database
-from streams import log, outbox
+from streams import log
 from streams.log import Q as STREAMS
 from streams.schema import MessageContract
 from tests.money import past
 from tests.money.test_reading import LATER, months_ago
+from tests.money.wire import When, once, wire
 
 ALICE, BOB, CAROL = (ids.new("usr") for _ in range(3))
 SCOPES = frozenset({"wallet:read", "wallet:write"})
@@ -93,6 +97,10 @@ class Wallets:
                 conn, shard=log.SHARD, head=end["head"], sequence=end["sequence"], batch=1000
             )  # fmt: skip
             _, entries = await log.follow(conn, after=end["head"], page=1000)
+        for entry in entries:
+            CONTRACT.check_event(
+                Event(entry.type, entry.subject, entry.channels, entry.data, entry.event_id, entry.happened_at)
+            )
         return entries
 
 
@@ -120,7 +128,7 @@ def api(database: Database, transfers: Transfers, broken: list[str]) -> web.Appl
 
 @pytest.fixture
 async def poster(database: Database) -> AsyncIterator[Poster]:
-    poster = Poster(database, record=service.tell)
+    poster = Poster(database, write=post_transfers)
     poster.start()
     yield poster
     await poster.stop()
@@ -141,12 +149,8 @@ async def wallets(database: Database, poster: Poster, closed_loop: bool) -> Asyn
         return user_id in (ALICE, BOB, CAROL)
 
     transfers = Transfers(database, poster=poster, user_exists=user_exists, closed_loop=closed_loop)
-    outbox.observers.append(CONTRACT.check_event)
-    try:
-        async with TestClient(TestServer(api(database, transfers, broken))) as client:
-            yield Wallets(database, client, asked)
-    finally:
-        outbox.observers.remove(CONTRACT.check_event)
+    async with TestClient(TestServer(api(database, transfers, broken))) as client:
+        yield Wallets(database, client, asked)
     assert broken == []
     async with database.connection() as conn:
         assert await checks.violations(conn) == []
@@ -344,8 +348,36 @@ async def test_too_many_at_once_are_told_when_to_come_back(database: Database) -
     assert response.headers["Retry-After"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("when", "replayed"), [("before", False), ("after", True), ("last words", False)], ids=["before", "after", "dying"]
+)
+async def test_an_answer_that_got_lost_is_found_and_nothing_is_told_twice(
+    database: Database, database_dsn: str, when: When, replayed: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        async with wire(database_dsn, Path(folder)) as lossy:
+            behind = Database(lossy.dsn)
+            await behind.connect()
+            poster = Poster(behind, write=post_transfers, flights=1)
+            poster.start()
+            transfers = Transfers(behind, poster=poster, user_exists=everybody, closed_loop=False)
+            async with TestClient(TestServer(api(behind, transfers, []))) as client:
+                wallets = Wallets(database, client, [])
+                await wallets.fill(ALICE, "500.00")
+                lossy.cut = once(f"transfer:{ALICE}".encode(), when)
+                answers = await asyncio.gather(*(wallets.send(ALICE, BOB, "1.00") for _ in range(3)))
+                told = await wallets.told()
+            await poster.stop()
+            await behind.disconnect()
+    assert lossy.cuts == 1
+    assert [response.status for response, _ in answers] == [201, 201, 201]
+    assert any("Idempotent-Replayed" in response.headers for response, _ in answers) == replayed
+    assert Counter(event.type for event in told) == {"wallet.debited": 3, "wallet.credited": 3}
+    assert (await wallets.balance(ALICE), await wallets.balance(BOB)) == ("497.00", "3.00")
+
+
 async def test_a_transfer_whose_month_was_archived_is_told_so(owner_database: Database, tmp_path: Path) -> None:
-    poster = Poster(owner_database, record=service.tell)
+    poster = Poster(owner_database, write=post_transfers)
     poster.start()
     transfers = Transfers(owner_database, poster=poster, user_exists=everybody, closed_loop=False)
     async with TestClient(TestServer(api(owner_database, transfers, []))) as client:

@@ -23,6 +23,8 @@ from ledger.journal import Posted, Posting
 from storage.db import Connection, Database
 
 PAUSE_S = 0.05
+# A call costs about as much as so many postings in it: less is not worth a call of its own while others wait.
+SMALL = 8
 
 # Writes a batch in one statement: its sets, and what their callers gave with them, in the same order.
 Results = list[tuple[Posted, ...] | AppError]
@@ -65,7 +67,7 @@ class Poster:
         db: Database,
         *,
         write: Write = post_only,
-        flights: int = 2,
+        flights: int = 1,
         batch: int = 100,
         queue: int = 2000,
         deadline_s: float = 5.0,
@@ -152,9 +154,9 @@ class Poster:
         taken: list[_Waiting] = []
         kept: list[_Waiting] = []
         keys = set(self._in_flight)
-        # What waits is shared among the free flights, so that while the database is at one batch this process is at
-        # another. Whoever takes all has both wait for each other in turn, which halves what they do.
-        share = min(self._batch, -(-len(self._queue) // max(1, self._free)))
+        # What waits is shared among the free flights and this process, so that while the database is at one batch this
+        # process is at what comes after it. Whoever takes all has both wait for each other in turn.
+        share = min(self._batch, max(SMALL, -(-len(self._queue) // (self._free + 1))))
         while self._queue and len(taken) < share:
             waiting = self._queue.popleft()
             if waiting.result.done():  # its caller has given up

@@ -128,13 +128,25 @@ async def test_the_first_leaves_at_once_and_those_that_come_meanwhile_leave_toge
     async with posting(database, record, flights=1) as poster:
         first = asyncio.create_task(poster.post(transfer("t0"), effect=0))
         await record.held()
-        rest = [asyncio.create_task(poster.post(transfer(f"t{n}"), effect=n)) for n in range(1, 11)]
+        rest = [asyncio.create_task(poster.post(transfer(f"t{n}"), effect=n)) for n in range(1, 9)]
         await asyncio.sleep(0)
         record.open.set()
         results = await asyncio.gather(first, *rest)
-    assert record.batches == [[0], list(range(1, 11))]
-    assert [posted.line(HOST).sequence for (posted,) in results] == list(range(1, 12))
-    assert await keys(database) == [f"t{n}" for n in range(11)]
+    assert record.batches == [[0], list(range(1, 9))]
+    assert [posted.line(HOST).sequence for (posted,) in results] == list(range(1, 10))
+    assert await keys(database) == [f"t{n}" for n in range(9)]
+
+
+async def test_of_many_a_flight_takes_its_share_and_leaves_the_rest_to_gather(database: Database) -> None:
+    record = Recorder(database)
+    async with posting(database, record, flights=1) as poster:
+        first = asyncio.create_task(poster.post(transfer("t0"), effect=0))
+        await record.held()
+        rest = [asyncio.create_task(poster.post(transfer(f"t{n}"), effect=n)) for n in range(1, 41)]
+        await asyncio.sleep(0)
+        record.open.set()
+        await asyncio.gather(first, *rest)
+    assert [len(batch) for batch in record.batches] == [1, 20, 10, 8, 2]
 
 
 async def test_no_batch_is_greater_than_it_may_be(database: Database) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 
 Kind = Literal["asset", "liability", "equity", "income", "expense"]
@@ -96,6 +97,7 @@ def _line(code: str) -> Row:
     return line
 
 
+@lru_cache(maxsize=16_384)
 def of(code: str, currency: str) -> Account:
     """The account of this code. Raises ValueError when the chart has none."""
     line = _line(code)

@@ -81,7 +81,7 @@ class Posting:
     def __post_init__(self) -> None:
         sums: dict[str, Decimal] = {}
         for leg in self.legs:
-            if not all(map(Decimal.is_finite, (leg.amount, leg.pending_debit, leg.pending_credit))):
+            if not (leg.amount.is_finite() and leg.pending_debit.is_finite() and leg.pending_credit.is_finite()):
                 raise ValueError("an amount is finite")
             if not (leg.amount or leg.pending_debit or leg.pending_credit):
                 raise ValueError("a leg moves something")

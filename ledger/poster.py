@@ -1,11 +1,12 @@
-"""The poster: postings that stand alone, gathered into batches while the batch before is on its way.
+"""The poster: postings that stand alone, gathered into batches while the one before is on its way.
 
-    post ──▶ queue ──▶ one call for all that wait ──▶ commit ──▶ each caller gets its own result
+    post ──▶ queue ──▶ one call for half of what waits ──▶ commit ──▶ each caller gets its own result
 
-There is no timer: the first posting leaves at once, those that come meanwhile leave together. A hot balance row is
-locked and written once for a whole batch. Nothing is answered before it is committed. When an answer of the database is
-lost, the batch goes again under the same keys, which finds what was written and writes the rest, until the deadlines of
-its callers pass; a caller that gave up does the same later with its key.
+There is no timer: the first posting leaves at once, of those that come meanwhile half leave together, so that this
+process has work while the database has. A hot balance row is locked and written once for a whole batch. Nothing is
+answered before it is committed. When an answer of the database is lost, the batch goes again under the same keys, which
+finds what was written and writes the rest, until the deadlines of its callers pass; a caller that gave up does the same
+later with its key.
 """
 
 from __future__ import annotations

@@ -133,8 +133,11 @@ ORDER BY t.recorded_at, t.id;
 -- The entries of transactions with their accounts.
 SELECT t.id, a.code, a.currency, a.kind, e.sequence, e.amount, e.pending_debit, e.pending_credit, e.credits, e.debits
 FROM ledger.transactions t
-JOIN ledger.entries e ON e.account_id = ANY (t.accounts) AND e.recorded_at = t.recorded_at
-JOIN ledger.accounts a ON a.id = e.account_id
+CROSS JOIN LATERAL unnest(t.accounts) AS l(account_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM ledger.entries e WHERE e.account_id = l.account_id AND e.recorded_at = t.recorded_at OFFSET 0
+) e
+CROSS JOIN LATERAL (SELECT * FROM ledger.accounts a WHERE a.id = e.account_id OFFSET 0) a
 WHERE t.id = ANY (:ids)
 ORDER BY t.recorded_at, t.id, a.code, a.currency;
 

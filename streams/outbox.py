@@ -18,7 +18,7 @@ POKE_PAUSE_S = 0.01
 # What a transaction notes on its connection, for `Database.on_commit`.
 APPENDED = "outbox"
 
-# Called with every event before it is written; tests put the contract here, so that an event which is not in
+# Called with every event that `append` is about to write; tests put the contract here, so that an event which is not in
 # contracts/events.yaml fails the very test that emits it.
 observers: list[Callable[[Event], None]] = []
 

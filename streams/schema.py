@@ -16,8 +16,8 @@ from contracts.runtime.schema import faults_of
 
 _URI = "urn:matchday:events"
 CLIENT_OPS = frozenset({"connect", "subscribe", "unsubscribe", "ping"})
-# On SSE a message has no `op` but the event name; this one has a body of its own there.
-_SSE_MESSAGES = {"going_away": "stream_going_away"}
+# On SSE a message has no `op` but the event name; these have a body of their own there.
+_SSE_MESSAGES = {name: f"stream_{name}" for name in ("going_away", "unsubscribed", "presence")}
 
 
 class ContractBroken(AssertionError):

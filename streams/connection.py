@@ -79,8 +79,8 @@ class Connection:
     """A stream of one principal, on any transport."""
 
     __slots__ = (
-        "_held", "_held_bytes", "_lifetime", "_observe", "_options", "channels", "cursor_sent_at", "ended", "framing",
-        "outlet", "position", "principal",
+        "_credentials", "_held", "_held_bytes", "_observe", "_options", "_rotation", "channels", "cursor_sent_at",
+        "ended", "framing", "outlet", "position", "principal",
     )  # fmt: skip
 
     def __init__(
@@ -97,7 +97,8 @@ class Connection:
         self._observe = observe
         self._held: list[Delivery] = []
         self._held_bytes = 0
-        self._lifetime = self._limit_lifetime()
+        self._rotation = self._rotate_later()
+        self._credentials = self._warn_later()
 
     @property
     def ttl_s(self) -> int:
@@ -148,8 +149,17 @@ class Connection:
         if not self.ended.done():
             if close is Close.SLOW:
                 logger.info("streams.slow_client", extra={"transport": self.framing.transport})
-            self._lifetime.cancel()
-            self.ended.set_result(Ending(close, self.reconnect_after_ms() if close is Close.GOING_AWAY else None))
+            self._rotation.cancel()
+            self._credentials.cancel()
+            comes_back = close in (Close.GOING_AWAY, Close.TOKEN_EXPIRED)
+            self.ended.set_result(Ending(close, self.reconnect_after_ms() if comes_back else None))
+
+    def renew(self, principal: Principal) -> None:
+        """Go on with newer credentials of the same user. Position, channels and rotation stay as they are."""
+        if not self.ended.done():
+            self.principal = principal
+            self._credentials.cancel()
+            self._credentials = self._warn_later()
 
     def reconnect_after_ms(self) -> int:
         """A moment to come back that spreads the clients."""
@@ -161,13 +171,25 @@ class Connection:
         if self._observe is not None:
             self._observe(self.framing.transport, *self.framing.described(delivery))
 
-    def _limit_lifetime(self) -> asyncio.TimerHandle:
-        """Credentials end a stream when they end; rotation ends all others, so that a deploy is nothing special."""
+    def _rotate_later(self) -> asyncio.TimerHandle:
+        """Every stream ends after a while, whatever its credentials: so a deploy is nothing special."""
         jitter = self._options.lifetime_jitter
         lifetime_s = self._options.max_lifetime_s * _random.uniform(1 - jitter, 1 + jitter)
+        return asyncio.get_running_loop().call_later(lifetime_s, self.end, Close.GOING_AWAY)
+
+    def _warn_later(self) -> asyncio.TimerHandle:
+        """Say that the credentials expire once most of what was left of them is over; then wait for that."""
         left_s = self._credentials_left_s()
-        close = Close.TOKEN_EXPIRED if left_s <= lifetime_s else Close.GOING_AWAY
-        return asyncio.get_running_loop().call_later(max(0.0, min(left_s, lifetime_s)), self.end, close)
+        if left_s <= 0:
+            return asyncio.get_running_loop().call_later(0, self.end, Close.TOKEN_EXPIRED)
+        return asyncio.get_running_loop().call_later(left_s * self._options.token_warning, self._warn)
+
+    def _warn(self) -> None:
+        # only a WebSocket can be sent a new token, so only there is a late one worth waiting for
+        grace_s = self._options.token_grace_s if self.framing.transport == "websocket" else 0.0
+        left_s = self._credentials_left_s() + grace_s
+        self._credentials = asyncio.get_running_loop().call_later(max(0.0, left_s), self.end, Close.TOKEN_EXPIRED)
+        self.send("token_expiring", {"ttl_s": self.ttl_s})
 
     def _credentials_left_s(self) -> float:
         return (self.principal.expires_at - datetime.now(UTC)).total_seconds()

@@ -38,6 +38,8 @@ class StreamOptions:
     reconnect_min_ms: int = 200
     reconnect_max_ms: int = 5000
     revocation_check_s: float = 1.0
+    token_warning: float = 0.8  # share of what is left of a token, after which the client is told to renew it
+    token_grace_s: float = 25.0  # that a WebSocket is given after its token's end
 
     # WebSocket
     allowed_origins: frozenset[str] = frozenset()  # of browsers; clients without an Origin header are not browsers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,7 +167,7 @@ def create_web_api(
         load_contracts(CONTRACTS, SLICES),
         operations=operations(handlers),
         security={"bearerAuth": tokens.verify, "ticket": by_ticket},
-        options=_runtime_options(config, violations),
+        options=_runtime_options(config, violations, cursor=lambda: realtime.cursor),
         extra_routes=[
             *Health(opened.db, opened.redis).routes(),
             web.get("/v1/realtime/ws", realtime.websocket_handler),
@@ -253,12 +253,12 @@ def _realtime(
     )  # fmt: skip
 
 
-def _runtime_options(config: Config, violations: list[str] | None) -> RuntimeOptions:
+def _runtime_options(config: Config, violations: list[str] | None, *, cursor: Callable[[], str]) -> RuntimeOptions:
     return RuntimeOptions(
         type_base=config.problem_base, title="Matchday", cors_origins=config.cors_origins,
         description="Contract-first backend for sports and recreation: identity, wallet, payments, realtime.",
         hsts=config.hsts, response_validation=config.response_validation, response_violations=violations,
-        links=(("Health", "/health/ready"),),
+        links=(("Health", "/health/ready"),), cursor=cursor,
     )  # fmt: skip
 
 

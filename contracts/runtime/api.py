@@ -128,7 +128,7 @@ def create_api(
     documents, identity and common headers as operations.
     """
     options = options or RuntimeOptions()
-    faults = [*lint(contracts), *binding_faults(contracts, operations, security)]
+    faults = [*lint(contracts), *binding_faults(contracts, operations, security, cursor=options.cursor is not None)]
     if faults:
         raise ContractError(faults)
     edge = Edge(options)

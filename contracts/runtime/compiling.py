@@ -10,6 +10,7 @@ import jsonschema_rs
 from contracts.runtime.body import BodyReader
 from contracts.runtime.call import Handler, SecurityHandler
 from contracts.runtime.headers import common_headers, deprecation_headers
+from contracts.runtime.lint import cursor_told
 from contracts.runtime.loading import Contract
 from contracts.runtime.operation import DEFAULT_ALLOWED_HEADERS, EVENT_STREAM, Operation
 from contracts.runtime.options import RuntimeOptions
@@ -71,6 +72,7 @@ class OperationCompiler:
             streams=EVENT_STREAM in produced,
             headers=headers,
             allowed_headers=DEFAULT_ALLOWED_HEADERS | {p["name"] for p in parameters if p["in"] == "header"},
+            cursor=options.cursor if any(cursor_told(contract, operation)) else None,
         )
 
     def _produced(self, operation: Mapping[str, Any]) -> frozenset[str]:

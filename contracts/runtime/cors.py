@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
+from contracts.runtime.headers import REALTIME_CURSOR
 from contracts.runtime.options import RuntimeOptions
 
 _EXPOSED = ", ".join(
-    ("Deprecation", "ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "Sunset",
-     "WWW-Authenticate", "X-Request-ID", "traceparent")
+    ("Deprecation", "ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", REALTIME_CURSOR, "Retry-After",
+     "Sunset", "WWW-Authenticate", "X-Request-ID", "traceparent")
 )  # fmt: skip
 
 

@@ -12,7 +12,15 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import hdrs, web
 
 from contracts.runtime.cors import Cors
-from contracts.runtime.headers import REQUEST_ID, TRACEPARENT, Exchange, begin_exchange, common_headers, exchange
+from contracts.runtime.headers import (
+    REALTIME_CURSOR,
+    REQUEST_ID,
+    TRACEPARENT,
+    Exchange,
+    begin_exchange,
+    common_headers,
+    exchange,
+)
 from contracts.runtime.options import RuntimeOptions
 from contracts.runtime.problem import (
     MEDIA_TYPE,
@@ -102,6 +110,8 @@ class Edge:
         headers = response.headers
         headers[REQUEST_ID] = current.request_id
         headers[TRACEPARENT] = current.traceparent
+        if current.cursor is not None and response.status < 300:
+            headers[REALTIME_CURSOR] = current.cursor
         if _MARK not in headers:
             for name, value in self._common.items():
                 headers.setdefault(name, value)

@@ -16,6 +16,7 @@ from contracts.runtime.options import RuntimeOptions
 
 REQUEST_ID = "X-Request-ID"
 TRACEPARENT = "traceparent"
+REALTIME_CURSOR = "Realtime-Cursor"
 NO_STORE = "no-store"
 API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
@@ -25,14 +26,18 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0
 
 
 class Exchange:
-    """One request being answered: its id, its place in a trace, and the operation that took it."""
+    """One request being answered: its id, its place in a trace, the operation that took it.
 
-    __slots__ = ("operation", "request_id", "traceparent")
+    `cursor` is what this process had seen of the events before the operation began to read, where its contract asks.
+    """
+
+    __slots__ = ("cursor", "operation", "request_id", "traceparent")
 
     def __init__(self, request_id: str, traceparent: str) -> None:
         self.request_id = request_id
         self.traceparent = traceparent
         self.operation: Any = None
+        self.cursor: str | None = None
 
 
 exchange: ContextVar[Exchange | None] = ContextVar("exchange", default=None)

@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any
 
 from contracts.runtime.body import FORMS, JSON, MULTIPART, is_json
+from contracts.runtime.headers import REALTIME_CURSOR
 from contracts.runtime.loading import Contract
 from contracts.runtime.problem import MEDIA_TYPE
 from contracts.runtime.schema_lint import SchemaLint
@@ -39,10 +40,16 @@ def lint(contracts: Sequence[Contract]) -> list[str]:
     return faults
 
 
+def cursor_told(contract: Contract, operation: Mapping[str, Any]) -> list[bool]:
+    """For each successful response of an operation, whether it has the header Realtime-Cursor."""
+    responses = [contract.resolve(node) for status, node in operation["responses"].items() if status[0] == "2"]
+    return [REALTIME_CURSOR in response.get("headers", {}) for response in responses]
+
+
 def binding_faults(
-    contracts: Sequence[Contract], operations: Mapping[str, Any], security: Mapping[str, Any]
+    contracts: Sequence[Contract], operations: Mapping[str, Any], security: Mapping[str, Any], *, cursor: bool
 ) -> list[str]:
-    """Operations without handlers, handlers without operations, schemes without handlers."""
+    """Operations without handlers, handlers without operations, schemes without handlers, cursors without a source."""
     faults = []
     known: set[str] = set()
     schemes: set[str] = set()
@@ -53,6 +60,9 @@ def binding_faults(
             if name is not None and name not in operations:
                 faults.append(f"{contract.name}: {method.upper()} {path}: no handler for operationId {name}")
             known.add(str(name))
+            if not cursor and any(cursor_told(contract, operation)):
+                place = f"{contract.name}: {method.upper()} {path}"
+                faults.append(f"{place}: {REALTIME_CURSOR} needs RuntimeOptions.cursor")
             for alternative in operation.get("security", default):
                 schemes.update(alternative)
     faults.extend(f"handler {name}: no contract has this operationId" for name in sorted(operations.keys() - known))
@@ -214,6 +224,8 @@ class _ContractLint:
             yield "needs a successful response"
         if not any(status[0] == "4" or status == "default" for status in responses):
             yield "needs its 4xx responses (4XX covers all)"
+        if len(set(cursor_told(self._contract, operation))) > 1:
+            yield f"{REALTIME_CURSOR} is on all successful responses or on none"
         for status, node in responses.items():
             response = self._resolve(node)
             for fault in self._one_response_faults(status, response):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,8 @@ class Operation:
     """One operation, ready to run: nothing of the contract is looked at during a request.
 
     `produced` are the media types of its successful answers and `streams` says that events are among them, `headers`
-    are carried by every answer, `allowed_headers` may be sent from another origin.
+    are carried by every answer, `allowed_headers` may be sent from another origin, `cursor` is there when its answers
+    carry Realtime-Cursor.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Operation:
     streams: bool
     headers: Mapping[str, str]
     allowed_headers: frozenset[str]
+    cursor: Callable[[], str] | None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request. Raises Problem; anything else that escapes is a bug."""
@@ -66,6 +68,9 @@ class Operation:
             request, self.id, document["path"], document["query"], document["header"], document["cookie"],
             body, raw, principal, scopes, current.request_id,
         )  # fmt: skip
+        if self.cursor is not None:
+            # Before the handler reads: what commits meanwhile is in the answer, or after this cursor, or both.
+            current.cursor = self.cursor()
         answer = await self.handler(call)
         if isinstance(answer, Reply):
             return self.responder.respond(request, answer)

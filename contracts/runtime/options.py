@@ -18,7 +18,8 @@ class RuntimeOptions:
     `response_validation`: `strict` answers 500 on a response that breaks the contract, `sampled` checks
     `response_sample_rate` of them and changes nothing; both log and append to `response_violations`, a list the caller
     owns. `request_observer` is called once per request with method, route template, operation id ("" outside the
-    contracts), status and seconds. `links` are (text, URL) pairs on the index page.
+    contracts), status and seconds. `links` are (text, URL) pairs on the index page. `cursor` says what this
+    process has seen of the events: asked before the handler of an operation that declares the header Realtime-Cursor.
     """
 
     type_base: str = "urn:problem:"
@@ -37,3 +38,4 @@ class RuntimeOptions:
     response_violations: list[str] | None = None
     request_observer: RequestObserver | None = None
     links: tuple[tuple[str, str], ...] = ()
+    cursor: Callable[[], str] | None = None

@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 
 from contracts.runtime.body import is_json
 from contracts.runtime.call import Reply
-from contracts.runtime.headers import REQUEST_ID, TRACEPARENT
+from contracts.runtime.headers import REALTIME_CURSOR, REQUEST_ID, TRACEPARENT
 from contracts.runtime.options import RuntimeOptions
 from contracts.runtime.problem import Internal
 from contracts.runtime.schema import SchemaSet, faults_of
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 _GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?!;\s*q=0(?:\.0{0,3})?\s*(?:,|$))(?:;|,|$)", re.IGNORECASE)
 _GZIP_LEVEL = 5
 # Every answer gets these when it leaves, after it was looked at.
-_ADDED_LATER = frozenset({REQUEST_ID.lower(), TRACEPARENT})
+_ADDED_LATER = frozenset({REQUEST_ID.lower(), TRACEPARENT, REALTIME_CURSOR.lower()})
 _WEIGHT = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
 
 

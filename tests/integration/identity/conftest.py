@@ -142,7 +142,7 @@ async def make_stack(
             load_contracts(CONTRACTS, ["identity"]),
             operations={operation: getattr(operations, name) for operation, name in OPERATIONS.items()},
             security={"bearerAuth": tokens.verify},
-            options=RuntimeOptions(response_validation="strict", response_violations=violations),
+            options=RuntimeOptions(response_validation="strict", response_violations=violations, cursor=lambda: "A"),
         )
         mailbox = Mailbox()
         stack = Stack(

@@ -122,7 +122,7 @@ def api(database: Database, transfers: Transfers, broken: list[str]) -> web.Appl
     return create_api(
         load_contracts(wiring.CONTRACTS, ["wallet"]), operations=wiring.operations(handlers),
         security={"bearerAuth": who},
-        options=RuntimeOptions(response_validation="strict", response_violations=broken),
+        options=RuntimeOptions(response_validation="strict", response_violations=broken, cursor=lambda: "A"),
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from handlers.payments import jobs as payments_jobs
 from handlers.payments import operations as payments_operations
 from handlers.payments.service import Deposits, PaymentsConfig
 from handlers.payments.webhooks import Webhooks
-from handlers.realtime import channels
+from handlers.realtime import channels, console
 from handlers.realtime import operations as realtime_operations
 from handlers.wallet import operations as wallet_operations
 from handlers.wallet import service as wallet_service
@@ -170,6 +170,7 @@ def create_web_api(
         options=_runtime_options(config, violations, cursor=lambda: realtime.cursor),
         extra_routes=[
             *Health(opened.db, opened.redis).routes(),
+            *console.routes(),
             web.get("/v1/realtime/ws", realtime.websocket_handler),
         ],
     )
@@ -258,7 +259,7 @@ def _runtime_options(config: Config, violations: list[str] | None, *, cursor: Ca
         type_base=config.problem_base, title="Matchday", cors_origins=config.cors_origins,
         description="Contract-first backend for sports and recreation: identity, wallet, payments, realtime.",
         hsts=config.hsts, response_validation=config.response_validation, response_violations=violations,
-        links=(("Health", "/health/ready"),), cursor=cursor,
+        links=(("Realtime console", "/realtime/console"), ("Health", "/health/ready")), cursor=cursor,
     )  # fmt: skip
 
 

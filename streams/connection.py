@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, Protocol
 
-from streams.frames import Delivery, Framing, Transport
+from streams.frames import Batch, Delivery, Framing, Transport
 from streams.options import StreamOptions
-from streams.outlet import Outlet
+from streams.outlet import JOIN_BYTES, Outlet
 
 logger = logging.getLogger(__name__)
 
@@ -105,36 +105,40 @@ class Connection:
         """Whole seconds until the credentials of this stream end."""
         return max(0, int(self._credentials_left_s()))
 
-    def deliver(self, delivery: Delivery) -> None:
-        """Send an event, or hold it while the stream is being opened. Never blocks."""
-        if delivery.position <= self.position or self.ended.done():
-            return
+    def deliver(self, batch: Batch) -> int:
+        """Send events, or hold them while the stream is being opened; how many were new to it. Never blocks."""
+        newer = batch.after(self.position)
+        if newer is None or self.ended.done():
+            return 0
         if self.outlet is not None:
-            self._send(delivery, self.outlet)
-            return
-        self._held.append(delivery)
-        self._held_bytes += len(delivery.cloud_event)
-        if self._held_bytes > self._options.queue_bytes:
-            self.end(Close.INSUFFICIENT_STATE)
+            self._send(newer, self.outlet)
+        else:
+            self._hold(newer)
+        return len(newer.deliveries)
 
     def go_live(self, outlet: Outlet, op: str, body: Mapping[str, Any], backlog: list[Delivery]) -> None:
         """Send the first message, the backlog, and what was held meanwhile; from here on, send at once."""
         self.outlet = outlet
         self.cursor_sent_at = self.position
-        missed, self._held = [*backlog, *self._held], []
-        outlet.expect(sum(len(self.framing.event(delivery)) for delivery in missed))
+        held, self._held = [delivery for delivery in self._held if delivery.position > self.position], []
+        known = backlog[-1].position if backlog else self.position
+        missed = [*backlog, *(delivery for delivery in held if delivery.position > known)]
+        if not missed or self.ended.done():
+            self.send(op, body)
+            return
+        batch = Batch(missed)
+        outlet.expect(len(self.framing.events(batch)))
         self.send(op, body)
-        for delivery in missed:
-            self.deliver(delivery)
+        self._send(batch, outlet)
 
-    def send(self, op: str, body: Mapping[str, Any]) -> None:
-        """Send a message that is not an event."""
+    def send(self, op: str, body: Mapping[str, Any], *, key: str | None = None) -> None:
+        """Send a message that is not an event; under a `key`, it takes the place of an older one that still waits."""
         if self.outlet is None:
             return
         payload, frame = self.framing.message(op, body)
         if self._observe is not None:
             self._observe(self.framing.transport, op, payload)
-        self.outlet.send(frame)
+        self.outlet.send(frame, key=key)
 
     def move_cursor(self, position: int, cursor: str) -> None:
         """Tell a client whose channels are quiet how far it has been served, so that its cursor does not grow old."""
@@ -165,11 +169,23 @@ class Connection:
         """A moment to come back that spreads the clients."""
         return _random.randint(self._options.reconnect_min_ms, self._options.reconnect_max_ms)
 
-    def _send(self, delivery: Delivery, outlet: Outlet) -> None:
-        self.position = self.cursor_sent_at = delivery.position
-        outlet.send(self.framing.event(delivery))
+    def _send(self, batch: Batch, outlet: Outlet) -> None:
+        block = self.framing.events(batch)
+        if len(block) > JOIN_BYTES and len(batch.deliveries) > 1:
+            for half in batch.halves:  # so that the outlet can wait in between
+                self._send(half, outlet)
+            return
+        self.position = self.cursor_sent_at = batch.last
+        outlet.send(block)
         if self._observe is not None:
-            self._observe(self.framing.transport, *self.framing.described(delivery))
+            for delivery in batch.deliveries:
+                self._observe(self.framing.transport, *self.framing.described(delivery))
+
+    def _hold(self, batch: Batch) -> None:
+        self._held.extend(batch.deliveries)
+        self._held_bytes += sum(len(delivery.cloud_event) for delivery in batch.deliveries)
+        if self._held_bytes > self._options.queue_bytes:
+            self.end(Close.INSUFFICIENT_STATE)
 
     def _rotate_later(self) -> asyncio.TimerHandle:
         """Every stream ends after a while, whatever its credentials: so a deploy is nothing special."""

@@ -1,5 +1,7 @@
 """Bytes on the wire: an event is encoded and framed once, and every receiver is given the same bytes.
 
+What a connection gets at one moment is one block, so that it costs one system call however many events it holds.
+
 CloudEvents 1.0 JSON (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md) with the
 extensions `sequence`, `cursor` and `traceparent`. WebSocket: RFC 6455 §5.2, unmasked, uncompressed text frames.
 SSE: WHATWG HTML §9.2.5, in chunks of HTTP/1.1 (RFC 9112 §7.1).
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol
@@ -20,7 +22,7 @@ _TEXT = 0x81
 _CLOSE = 0x88
 
 
-Transport = Literal["websocket", "sse"]
+Transport = Literal["websocket", "sse", "poll"]
 
 
 class Delivery:
@@ -52,13 +54,43 @@ class Delivery:
     def websocket(self) -> bytes:
         return text_frame(self.websocket_message)
 
-    @property
+    @cached_property
     def sse(self) -> bytes:
         return sse_block(self.cloud_event, event=self.entry.type, id=self.cursor)
+
+
+class Batch:
+    """Events in the order of the log that the same connections are given at once; at least one."""
+
+    def __init__(self, deliveries: Sequence[Delivery]) -> None:
+        self.deliveries = deliveries
+        self.first = deliveries[0].position
+        self.last = deliveries[-1].position
+
+    @cached_property
+    def websocket(self) -> bytes:
+        return b"".join(delivery.websocket for delivery in self.deliveries)
+
+    @cached_property
+    def sse(self) -> bytes:
+        return b"".join(delivery.sse for delivery in self.deliveries)
 
     @cached_property
     def sse_chunk(self) -> bytes:
         return chunk(self.sse)
+
+    @cached_property
+    def halves(self) -> tuple[Batch, Batch]:
+        """Two batches instead of one of several events."""
+        middle = len(self.deliveries) // 2
+        return Batch(self.deliveries[:middle]), Batch(self.deliveries[middle:])
+
+    def after(self, position: int) -> Batch | None:
+        """What of it comes after a position."""
+        if self.first > position:
+            return self
+        newer = [delivery for delivery in self.deliveries if delivery.position > position]
+        return Batch(newer) if newer else None
 
 
 class Framing(Protocol):
@@ -67,8 +99,8 @@ class Framing(Protocol):
     @property
     def transport(self) -> Transport: ...
 
-    def event(self, delivery: Delivery) -> bytes:
-        """The shared bytes of an event."""
+    def events(self, batch: Batch) -> bytes:
+        """The shared bytes of some events."""
 
     def described(self, delivery: Delivery) -> tuple[str, bytes]:
         """The event's name and JSON in events.yaml."""
@@ -85,8 +117,8 @@ class WebSocketFraming:
 
     transport: ClassVar[Transport] = "websocket"
 
-    def event(self, delivery: Delivery) -> bytes:
-        return delivery.websocket
+    def events(self, batch: Batch) -> bytes:
+        return batch.websocket
 
     def described(self, delivery: Delivery) -> tuple[str, bytes]:
         return "event", delivery.websocket_message
@@ -100,15 +132,15 @@ class WebSocketFraming:
 
 
 class SseFraming:
-    """Blocks of an event stream; `chunked` for HTTP/1.1, where each block is a chunk of the body."""
+    """Blocks of an event stream; `chunked` for HTTP/1.1, where what is sent at once is a chunk of the body."""
 
     transport: ClassVar[Transport] = "sse"
 
     def __init__(self, *, chunked: bool) -> None:
         self._chunked = chunked
 
-    def event(self, delivery: Delivery) -> bytes:
-        return delivery.sse_chunk if self._chunked else delivery.sse
+    def events(self, batch: Batch) -> bytes:
+        return batch.sse_chunk if self._chunked else batch.sse
 
     def described(self, delivery: Delivery) -> tuple[str, bytes]:
         return delivery.entry.type, delivery.cloud_event

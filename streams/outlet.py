@@ -3,6 +3,8 @@
     send ──▶ transport              while the client keeps up
          └─▶ queue ──▶ flusher ──▶ transport      once it does not; a task that lives as long as the queue
 
+What says how things stand, and not what has happened, is sent under a key: in the queue, the newest of a key is enough.
+
 A client that falls `queue_bytes` behind, or takes nothing for `write_deadline_s`, is given up: `close()` of a
 transport waits for the unsent bytes, so only `abort()` frees the memory of a client that reads no more. What it
 missed before it came (`expect`) is not held against it.
@@ -11,8 +13,8 @@ missed before it came (`expect`) is not held against it.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
+from itertools import count
 
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web_protocol import RequestHandler
@@ -26,7 +28,8 @@ class Outlet:
     """The writing side of one connection. `on_slow` is called once, when the client is given up."""
 
     __slots__ = (
-        "_flusher", "_limit", "_on_slow", "_options", "_protocol", "_queue", "_transport", "_writer", "open", "queued",
+        "_flusher", "_limit", "_numbers", "_on_slow", "_options", "_protocol", "_queue", "_transport", "_writer",
+        "open", "queued",
     )  # fmt: skip
 
     def __init__(
@@ -39,7 +42,8 @@ class Outlet:
         self._options = options
         self._on_slow = on_slow
         self._limit = options.queue_bytes
-        self._queue: deque[bytes] = deque()
+        self._queue: dict[str | int, bytes] = {}  # by key, or by a number where there is none; oldest first
+        self._numbers = count()
         self._flusher: asyncio.Task[None] | None = None
         self.queued = 0
         self.open = True
@@ -49,14 +53,19 @@ class Outlet:
         """Whether the peer, or the kernel, has ended the connection."""
         return self._transport is None or self._transport.is_closing()
 
-    def send(self, block: bytes) -> None:
-        """Write or queue a whole frame. Order is kept; nothing is written after the client was given up."""
+    def send(self, block: bytes, *, key: str | None = None) -> None:
+        """Write or queue whole frames. Order is kept; nothing is written after the client was given up.
+
+        A block that still waits under the same `key` is replaced, by this one at the end of the queue.
+        """
         if not self.open or self._transport is None or self._transport.is_closing():
             return
         if not self._queue and not self._protocol.writing_paused:
             self._transport.write(block)
             return
-        self._queue.append(block)
+        if key is not None:
+            self.queued -= len(self._queue.pop(key, b""))
+        self._queue[next(self._numbers) if key is None else key] = block
         self.queued += len(block)
         if self.queued > self._limit:
             self._give_up()
@@ -114,8 +123,11 @@ class Outlet:
     def _take(self) -> list[bytes]:
         taken: list[bytes] = []
         size = 0
-        while self._queue and (not taken or size + len(self._queue[0]) <= JOIN_BYTES):
-            taken.append(self._queue.popleft())
-            size += len(taken[-1])
+        for key, block in list(self._queue.items()):
+            if taken and size + len(block) > JOIN_BYTES:
+                break
+            del self._queue[key]
+            taken.append(block)
+            size += len(block)
         self.queued -= size
         return taken

@@ -10,6 +10,7 @@ from aiohttp import web
 from storage.db import Database
 from storage.redis import Redis
 from streams.admission import Admission, Authenticate, ChannelsFor, MayRead, RevokedAmong
+from streams.backlogs import Backlogs
 from streams.connection import Observer, Principal
 from streams.cursor import CursorCodec
 from streams.hub import Hub
@@ -43,9 +44,8 @@ class Realtime:
             tickets=self.tickets, authenticate=authenticate, channels_for=channels_for, may_read=may_read,
             revoked_among=revoked_among,
         )  # fmt: skip
-        self._sessions = Sessions(
-            self._hub, Resumer(db, self._hub, cursors, options), admission, options, observe=observe
-        )
+        resumer = Resumer(Backlogs(db, self._hub.delivery), self._hub, cursors, options)
+        self._sessions = Sessions(self._hub, resumer, admission, options, observe=observe)
         self._websockets = WebSockets(self._sessions, MessageContract.load())
         self._event_streams = EventStreams(self._sessions)
         self._watch: asyncio.Task[None] | None = None

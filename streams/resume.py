@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from storage.db import Database
-from streams import log
+from streams import metrics
+from streams.backlogs import Backlogs
 from streams.connection import Connection
 from streams.cursor import Cursor, CursorCodec, CursorInvalid
 from streams.frames import Delivery
@@ -37,8 +37,8 @@ class Resumption:
 class Resumer:
     """Reads backlogs: from the hub's memory when it reaches back far enough, else from the log."""
 
-    def __init__(self, db: Database, hub: Hub, cursors: CursorCodec, options: StreamOptions) -> None:
-        self._db = db
+    def __init__(self, backlogs: Backlogs, hub: Hub, cursors: CursorCodec, options: StreamOptions) -> None:
+        self._backlogs = backlogs
         self._hub = hub
         self._cursors = cursors
         self._options = options
@@ -48,6 +48,13 @@ class Resumer:
 
         Sets the connection's position, so that nothing is sent twice. Raises StorageBusy.
         """
+        resumption = await self._resume(connection, cursor)
+        metrics.RECOVERIES.labels(resumption.reason or "recovered").inc()
+        if resumption.reason is None:
+            metrics.REPLAYED.observe(len(resumption.backlog))
+        return resumption
+
+    async def _resume(self, connection: Connection, cursor: str | None) -> Resumption:
         registered_at = connection.position
         after = await self._position(cursor)
         if not isinstance(after, int):
@@ -86,15 +93,12 @@ class Resumer:
         elif upto - after > self._options.replay_window:
             return "expired"
         else:
-            async with self._db.connection() as conn:
-                entries = await log.read(
-                    conn, after=after, upto=upto, channels=connection.channels, limit=self._options.replay_events + 1
-                )
-                # asked after the read: had the log been cut in between, the floor tells
-                floor = await log.floor(conn)
-            if floor is None or floor > after + 1:
+            read = await self._backlogs.read(
+                after=after, upto=upto, channels=connection.channels, limit=self._options.replay_events + 1
+            )
+            if read is None:
                 return "expired"
-            missed = [self._hub.delivery(entry) for entry in entries]
+            missed = read
         too_many = len(missed) > self._options.replay_events
         if too_many or sum(len(d.cloud_event) for d in missed) > self._options.replay_bytes:
             return "too_many"

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from streams.frames import Delivery, SseFraming, WebSocketFraming, chunk, close_frame, sse_block, text_frame
+from streams.frames import Batch, Delivery, SseFraming, WebSocketFraming, chunk, close_frame, sse_block, text_frame
 from streams.log import LogEntry
 
 
@@ -60,9 +60,27 @@ def test_a_trace_is_handed_on() -> None:
 def test_encodings_are_made_once_and_shared() -> None:
     sent = delivery()
     assert sent.websocket is sent.websocket
-    assert WebSocketFraming().event(sent) is sent.websocket
-    assert SseFraming(chunked=True).event(sent) is sent.sse_chunk
-    assert chunk(SseFraming(chunked=False).event(sent)) == sent.sse_chunk
+    assert sent.sse is sent.sse
+    batch = Batch([sent])
+    assert WebSocketFraming().events(batch) is batch.websocket
+    assert SseFraming(chunked=True).events(batch) is batch.sse_chunk
+    assert chunk(SseFraming(chunked=False).events(batch)) == batch.sse_chunk
+
+
+def test_a_batch_is_its_events_one_after_the_other() -> None:
+    events = [delivery(position=position) for position in (7, 8, 11)]
+    batch = Batch(events)
+    assert batch.websocket == b"".join(event.websocket for event in events)
+    assert batch.sse_chunk == chunk(b"".join(event.sse for event in events))
+
+
+def test_a_batch_is_cut_behind_a_position() -> None:
+    batch = Batch([delivery(position=position) for position in (7, 8, 11)])
+    assert batch.after(6) is batch
+    newer = batch.after(8)
+    assert newer is not None
+    assert [event.position for event in newer.deliveries] == [11]
+    assert batch.after(11) is None
 
 
 def test_a_chunk_says_its_length_in_hexadecimal() -> None:

@@ -15,7 +15,7 @@ class StreamOptions:
     # relay: outbox -> log
     relay_poll_s: float = 0.075
     relay_batch: int = 500
-    relay_takeover_s: float = 1.0  # how often a stand-by asks for the lock
+    relay_takeover_s: float = 0.5  # how often a stand-by asks for the lock
     relay_lease_s: float = 4.0  # a leader silent for so long loses its session, and with it the lock
 
     # hub: log -> connections of this process
@@ -58,8 +58,12 @@ class StreamOptions:
     drain_s: float = 5.0  # over which a stopping process says good-bye to its connections
     source: str = "/matchday"  # CloudEvents `source`
 
+    # the log
+    log_keep_days: int = 7  # whole days, besides the one that is not over
+
     # consumers
     consumer_poll_s: float = 1.0
+    consumer_batch: int = 100  # positions that one transaction of a group passes
     consumer_tries: int = 12  # some five minutes with the waits below
     consumer_backoff_s: float = 0.5  # doubled by each failure
     consumer_backoff_max_s: float = 60.0

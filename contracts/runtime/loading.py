@@ -131,10 +131,15 @@ def make_contract(
     return Contract(name, document, base_path, frozenset(used))
 
 
+def read_yaml(source: bytes) -> Any:
+    """Read YAML 1.2 in which no key occurs twice. Raises yaml.YAMLError."""
+    # A subclass of the C safe loader: nothing but plain data can be constructed.
+    return yaml.load(source, Loader=_Loader)  # noqa: S506
+
+
 def _read(path: Path, faults: list[str]) -> dict[str, Any]:
     try:
-        # A subclass of the C safe loader: nothing but plain data can be constructed.
-        document = yaml.load(path.read_bytes(), Loader=_Loader)  # noqa: S506
+        document = read_yaml(path.read_bytes())
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         faults.append(f"{path.name}: {' '.join(str(error).split())}")
         return {}

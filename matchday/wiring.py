@@ -12,6 +12,8 @@ from pathlib import Path
 from aiohttp import web
 from taskiq_redis import RedisStreamBroker
 
+from contracts.asyncapi import EventsDocument
+from contracts.asyncapi import routes as events_routes
 from contracts.principal import Principal
 from contracts.runtime import Handler, RuntimeOptions, create_api, load_contracts
 from handlers.identity import jobs as identity_jobs
@@ -171,6 +173,7 @@ def create_web_api(
         extra_routes=[
             *Health(opened.db, opened.redis).routes(),
             *console.routes(),
+            *events_routes(EventsDocument.load(CONTRACTS / "events.yaml"), base_path="/v1"),
             web.get("/v1/realtime/ws", realtime.websocket_handler),
         ],
     )
@@ -259,7 +262,8 @@ def _runtime_options(config: Config, violations: list[str] | None, *, cursor: Ca
         type_base=config.problem_base, title="Matchday", cors_origins=config.cors_origins,
         description="Contract-first backend for sports and recreation: identity, wallet, payments, realtime.",
         hsts=config.hsts, response_validation=config.response_validation, response_violations=violations,
-        links=(("Realtime console", "/realtime/console"), ("Health", "/health/ready")), cursor=cursor,
+        links=(("Events", "/docs/events"), ("Realtime console", "/realtime/console"), ("Health", "/health/ready")),
+        cursor=cursor,
     )  # fmt: skip
 
 

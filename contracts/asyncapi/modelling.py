@@ -45,6 +45,11 @@ def model_of(document: EventsDocument) -> Model:
     return _Modeller(document).model()
 
 
+def type_name(document: EventsDocument, message: Message) -> str:
+    """What the type of a message is called."""
+    return pascal(message.key) + ("Event" if message in document.events else "Message")
+
+
 def pascal(name: str) -> str:
     """`deposit.paid`, `going_away`, `withTicket` → `DepositPaid`, `GoingAway`, `WithTicket`."""
     return "".join(part[:1].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", name))
@@ -56,7 +61,6 @@ class _Modeller:
         self._definitions: dict[str, Definition] = {}
         self._origins: dict[str, str] = {}  # name → the pointer it was made for
         self._open: list[str] = []
-        self._events = {message.key for message in document.events}
 
     def model(self) -> Model:
         document = self._document
@@ -77,9 +81,8 @@ class _Modeller:
         self._definitions[name] = Alias(name, doc, union)
 
     def _message(self, message: Message) -> str:
-        name = pascal(message.key) + ("Event" if message.key in self._events else "Message")
         doc = f"{message.title}. {message.description}".strip()
-        return self._define(name, message.pointer, message.payload, doc)
+        return self._define(type_name(self._document, message), message.pointer, message.payload, doc)
 
     def _define(self, name: str, pointer: str, schema: Schema, doc: str) -> str:
         """Make sure of a definition and return its name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHES = ("storage_bench", "runtime_bench", "ledger_bench", "transfer_bench", "growth_bench")
+BENCHES = ("storage_bench", "runtime_bench", "ledger_bench", "transfer_bench", "growth_bench", "fanout_bench")
 
 
 def main() -> None:

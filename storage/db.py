@@ -48,12 +48,14 @@ class Database:
     """A bounded pool on one PostgreSQL database.
 
     `statement_timeout_s` is enforced by the server on every statement; `acquire_timeout_s` is how long a caller
-    waits for a free connection before it gets StorageBusy (503).
+    waits for a free connection before it gets StorageBusy (503). A server that keeps its limit answers in time, so one
+    that says nothing for `silence_s` is out of reach (a router forgot the connection): StorageBusy, and a new
+    connection for whoever comes next. None, the default, is for those that lift the limit.
     """
 
     def __init__(
         self, dsn: str, *, pool_min: int = 1, pool_max: int = 10, statement_timeout_s: float = 5.0,
-        acquire_timeout_s: float = 2.0, application_name: str = "matchday",
+        acquire_timeout_s: float = 2.0, silence_s: float | None = None, application_name: str = "matchday",
     ) -> None:  # fmt: skip
         self.dsn = dsn
         self._acquire_timeout_s = acquire_timeout_s
@@ -62,6 +64,7 @@ class Database:
         self._on_commit: dict[str, Callable[[], Awaitable[None]]] = {}
         self._database = databases.Database(
             dsn, min_size=pool_min, max_size=pool_max, init=_init_connection,
+            command_timeout=silence_s,
             server_settings={
                 "application_name": application_name,
                 "statement_timeout": str(int(statement_timeout_s * 1000)),
@@ -98,6 +101,13 @@ class Database:
             if _is_gone(raw):
                 raise StorageBusy from fault
             raise
+        except TimeoutError as fault:
+            _hang_up(raw)
+            self._drop_idle()
+            raise StorageBusy from fault
+        except asyncio.CancelledError:
+            _hang_up(raw)
+            raise
         except asyncpg.InternalClientError as fault:
             # The server's last words were read and its end was not yet: nothing will ever come on this connection.
             raw.terminate()
@@ -117,7 +127,9 @@ class Database:
             await self._guarded(transaction.start)
             try:
                 yield conn
-            except BaseException:
+            except BaseException as fault:
+                if isinstance(fault, TimeoutError | asyncio.CancelledError):
+                    _hang_up(conn.raw)
                 # A server that is gone has rolled back by itself, and must not hide why the block ended.
                 with suppress(*LOST):
                     await self._guarded(transaction.rollback)
@@ -156,6 +168,13 @@ class Database:
             # block of a long-lived task would fail on it.
             self._database._connection = None
 
+    def _drop_idle(self) -> None:
+        # What one connection has found, the others would find one by one, each after the same wait.
+        pool: asyncpg.Pool | None = getattr(self._database._backend, "_pool", None)
+        for holder in pool._holders if pool is not None else ():
+            if holder.is_idle():
+                holder.terminate()
+
     async def retrying(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run a whole use case in a transaction, again when PostgreSQL asks for it (40001, 40P01), three times
         at most. `work` must have no effect outside the database."""
@@ -187,6 +206,13 @@ async def _again(once: Callable[[], Awaitable[T]]) -> T:
             if attempt == TRANSACTION_TRIES:
                 raise StorageBusy from None
     raise AssertionError("unreachable")
+
+
+def _hang_up(raw: asyncpg.Connection) -> None:
+    """Drop a connection whose statement was given up: asyncpg would wait for the server's word on it, which may never
+    come. The server rolls back when it notices."""
+    if not _is_gone(raw):
+        raw.terminate()
 
 
 def _is_gone(raw: asyncpg.Connection) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from decimal import Decimal
 from functools import partial
 
@@ -11,6 +13,8 @@ import pytest
 
 from contracts.errors import StorageBusy
 from storage.db import Connection, Database
+from storage.embedded import EmbeddedPostgres
+from tests.streams.link import Link
 
 
 @pytest.fixture
@@ -166,6 +170,36 @@ async def test_a_statement_by_itself_is_run_again_three_times_at_most(database: 
     with pytest.raises(StorageBusy):
         await database.at_once(work)
     assert tries == 3
+
+
+@pytest.mark.parametrize("patience", ["its own", "the caller's"])
+async def test_a_server_that_falls_silent_is_given_up_and_the_next_one_is_asked_at_once(
+    owner_dsn: str, postgres: EmbeddedPostgres, patience: str
+) -> None:
+    """A router that forgot its connections: nothing comes back on them, and no end either."""
+    link = Link("to PostgreSQL", postgres.socket_dir / ".s.PGSQL.5432")
+    await link.open()
+    name = owner_dsn.split("/")[3].partition("?")[0]
+    database = Database(f"postgresql://postgres@127.0.0.1:{link.port}/{name}", pool_min=3, silence_s=1.0)
+    await database.connect()
+    try:
+        assert await _use(database) == 1
+        link.lose(random.Random(0))
+        began = time.monotonic()
+        if patience == "its own":
+            with pytest.raises(StorageBusy):
+                await _use(database)
+        else:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2), database.transaction() as conn:
+                    await conn.raw.execute("SELECT 1")
+            with pytest.raises(StorageBusy):
+                await _use(database)
+        assert await _use(database) == 1
+        assert time.monotonic() - began < 3
+    finally:
+        await asyncio.wait_for(database.disconnect(), 5)
+        await link.close()
 
 
 async def test_two_that_cannot_be_serialised_both_happen(database: Database) -> None:

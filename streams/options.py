@@ -28,6 +28,9 @@ class StreamOptions:
     heartbeat_s: float = 1.0
     heartbeats_missed: int = 3
 
+    # connections of this process
+    max_streams: int = 20_000
+
     # one connection
     queue_bytes: int = MIB
     write_deadline_s: float = 10.0
@@ -48,6 +51,9 @@ class StreamOptions:
     max_message_bytes: int = 64 * KIB
     message_limit: int = 30
     message_window_s: float = 10.0
+
+    # long poll
+    poll_gather_s: float = 0.01  # after the first event: what commits together comes in one answer
 
     # resume
     replay_events: int = 300

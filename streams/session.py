@@ -1,5 +1,6 @@
 """What both transports share: opening a stream, watching over those that are open, and ending them all.
 
+place: room for one more?
 open:  admit ─▶ register in the hub, hold ─▶ backlog ─▶ (transport sends) ─▶ live
 watch: once a second: gone? revoked? cursor grown old?
 drain: refuse new streams; end the open ones over `drain_s`, each with its own moment to come back
@@ -10,15 +11,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from contracts.errors import Unavailable
+from streams import metrics
 from streams.admission import Admission
-from streams.connection import Close, Connection, Observer, Principal
-from streams.frames import Delivery, Framing
+from streams.connection import Close, Connection, Observer
+from streams.frames import Delivery
 from streams.hub import Hub
 from streams.options import StreamOptions
 from streams.resume import Resumer
@@ -45,29 +47,40 @@ class Sessions:
         self.admission = admission
         self.options = options
         self._resumer = resumer
-        self._observe = observe
-        self._draining = False
+        self.observe = observe
+        self.draining = False
+        self._taken = 0
         self._closed = asyncio.Event()
 
-    def refuse_while_draining(self) -> None:
-        """Raises Unavailable once this process is stopping."""
-        if self._draining:
-            raise Unavailable("This process is stopping; connect again.")
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """One of the `max_streams` places of this process, for a stream and for what still becomes one.
+
+        Raises Unavailable when all are taken or the process is stopping.
+        """
+        self._refuse_while_draining()
+        if self._taken >= self.options.max_streams:
+            raise Unavailable("This process has as many streams as it can serve; connect again.")
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
 
     @asynccontextmanager
     async def open(
-        self, principal: Principal, framing: Framing, wanted: Iterable[str] | None, cursor: str | None
+        self, connection: Connection, wanted: Iterable[str] | None, cursor: str | None
     ) -> AsyncIterator[Opened]:
         """A stream for the length of the block, registered before its backlog is read.
 
         Raises NotAuthenticated for a revoked session, StorageBusy when the backlog cannot be read, Unavailable when
-        the ground moved while it was.
+        the ground moved while it was, or the process is stopping by now.
         """
-        await self.admission.refuse_revoked(principal)
-        grant = await self.admission.grant(principal, wanted)
-        connection = Connection(principal, framing, self.options, observe=self._observe)
-        self.hub.add(connection, grant.channels)
         try:
+            await self.admission.refuse_revoked(connection.principal)
+            grant = await self.admission.grant(connection.principal, wanted)
+            self._refuse_while_draining()  # with no pause before the hub knows it: else nobody would end this stream
+            self.hub.add(connection, grant.channels)
             resumption = await self._resumer.resume(connection, cursor)
             if connection.ended.done() and connection.ended.result().close is Close.INSUFFICIENT_STATE:
                 raise Unavailable("The log was replaced meanwhile; connect again.")
@@ -78,10 +91,14 @@ class Sessions:
                 "channels": sorted(grant.channels),
                 "refused": list(grant.refused),
             }
-            yield Opened(connection, body, resumption.backlog)
+            with metrics.CONNECTIONS.labels(connection.framing.transport).track_inprogress():
+                yield Opened(connection, body, resumption.backlog)
         finally:
             connection.end(Close.NORMAL)
             self.hub.remove(connection)
+            close = connection.ended.result().close
+            if close not in (Close.NORMAL, Close.GOING_AWAY):
+                metrics.EVICTIONS.labels(close.reason).inc()
             if not self.hub.connections:
                 self._closed.set()
 
@@ -90,9 +107,7 @@ class Sessions:
         last_ping = 0.0
         while True:
             await asyncio.sleep(self.options.revocation_check_s)
-            for connection in list(self.hub.connections):
-                if connection.outlet is not None and connection.outlet.is_gone:
-                    connection.end(Close.NORMAL)
+            self._look_at_outlets()
             await self._end_revoked()
             now = asyncio.get_running_loop().time()
             if now - last_ping >= self.options.ping_s:
@@ -100,9 +115,18 @@ class Sessions:
                 for connection in self.hub.connections:
                     connection.move_cursor(self.hub.position, self.hub.cursor)
 
+    def _look_at_outlets(self) -> None:
+        queued = 0
+        for connection in self.hub.connections:
+            if connection.outlet is not None:
+                queued += connection.outlet.queued
+                if connection.outlet.is_gone:
+                    connection.end(Close.NORMAL)
+        metrics.QUEUE_BYTES.set(queued)
+
     async def drain(self) -> None:
         """Refuse new streams and end the open ones, spread over `drain_s`; returns when all are closed."""
-        self._draining = True
+        self.draining = True
         leaving = list(self.hub.connections)
         random.shuffle(leaving)
         for number, connection in enumerate(leaving):
@@ -118,6 +142,10 @@ class Sessions:
             for connection in list(self.hub.connections):
                 if connection.outlet is not None:
                     connection.outlet.abort()
+
+    def _refuse_while_draining(self) -> None:
+        if self.draining:
+            raise Unavailable("This process is stopping; connect again.")
 
     async def _end_revoked(self) -> None:
         try:

@@ -29,13 +29,14 @@ class EventStreams:
 
         Raises a Problem before the first byte: NotAuthenticated, InvalidParameter, StorageBusy, Unavailable.
         """
-        self._sessions.refuse_while_draining()
-        wanted = wanted_channels(request, self._options)
-        principal = principal or await self._by_ticket(request)
-        framing = SseFraming(chunked=request.version >= HttpVersion11)
-        cursor = request.headers.get("Last-Event-ID", request.query.get("last_event_id"))
-        async with self._sessions.open(principal, framing, wanted, cursor) as opened:
-            return await self._stream(request, opened)
+        with self._sessions.place():
+            wanted = wanted_channels(request, self._options)
+            principal = principal or await self._by_ticket(request)
+            framing = SseFraming(chunked=request.version >= HttpVersion11)
+            cursor = request.headers.get("Last-Event-ID", request.query.get("last_event_id"))
+            connection = Connection(principal, framing, self._options, observe=self._sessions.observe)
+            async with self._sessions.open(connection, wanted, cursor) as opened:
+                return await self._stream(request, opened)
 
     async def _by_ticket(self, request: web.Request) -> Principal:
         ticket = request.query.get("ticket")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import orjson
@@ -18,12 +19,14 @@ from aiohttp.abc import AbstractStreamWriter
 
 from contracts.errors import Forbidden
 from contracts.runtime.problem import Problem
+from streams import metrics
 from streams.admission import wanted_channels
 from streams.connection import Close, Connection, Ending, Principal
 from streams.frames import WebSocketFraming, close_frame, encode
 from streams.outlet import Outlet
 from streams.schema import CLIENT_OPS, MessageContract
 from streams.session import Opened, Sessions
+from streams.tickets import TicketHolder
 
 logger = logging.getLogger(__name__)
 
@@ -55,14 +58,17 @@ class WebSockets:
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Upgrade, let in, serve. Raises Forbidden (foreign Origin), UpgradeRequired, InvalidParameter, Unavailable."""
-        self._sessions.refuse_while_draining()
         origin = request.headers.get("Origin")
         if origin is not None and origin not in self._options.allowed_origins:
             raise Forbidden("This origin may not open a stream.")
-        wanted = wanted_channels(request, self._options)
+        with self._sessions.place():
+            return await self._upgraded(request, wanted_channels(request, self._options))
+
+    async def _upgraded(self, request: web.Request, wanted: list[str] | None) -> web.StreamResponse:
         socket = web.WebSocketResponse(
-            compress=False, max_msg_size=self._options.max_message_bytes, writer_limit=WRITER_LIMIT,
-            heartbeat=self._options.ping_s, timeout=self._options.close_grace_s,
+            compress=False, writer_limit=WRITER_LIMIT, heartbeat=self._options.ping_s,
+            timeout=self._options.close_grace_s,
+            max_msg_size=self._options.max_message_bytes + 1,  # from this size on aiohttp refuses
         )  # fmt: skip
         if not socket.can_prepare(request):
             raise UpgradeRequired("Connect with an upgrade (RFC 6455).", headers={"Upgrade": "websocket"})
@@ -88,7 +94,8 @@ class WebSockets:
                 cursor = request.query.get("cursor")
             else:
                 principal, wanted, cursor = await self._connect(socket)
-            async with self._sessions.open(principal, WebSocketFraming(), wanted, cursor) as opened:
+            connection = Connection(principal, WebSocketFraming(), self._options, observe=self._sessions.observe)
+            async with self._sessions.open(connection, wanted, cursor) as opened:
                 await self._serve(request, socket, writer, opened)
         except Refused as refused:
             await self._refuse(socket, refused)
@@ -213,7 +220,11 @@ class WebSockets:
                 case "unsubscribe":
                     for channel in message["channels"]:
                         hub.unsubscribe(connection, channel)
-                    self._tell_channels(connection, [])
+                    connection.send("subscribed", self._standing(connection, ()))
+                case "refresh":
+                    with metrics.REFRESHES.labels("refused").count_exceptions():
+                        await self._refresh(connection, message["token"])
+                    metrics.REFRESHES.labels("renewed").inc()
                 case _:
                     raise Refused(Close.PROTOCOL, _protocol_error("realtime.already_open", "The stream is open"))
         except Problem as problem:
@@ -227,11 +238,31 @@ class WebSockets:
             return
         for channel in grant.channels:
             self._sessions.hub.subscribe(connection, channel)
-        self._tell_channels(connection, list(grant.refused))
+        connection.send("subscribed", self._standing(connection, grant.refused))
 
-    def _tell_channels(self, connection: Connection, refused: list[str]) -> None:
-        body = {"channels": sorted(connection.channels), "refused": refused, "cursor": self._sessions.hub.cursor}
-        connection.send("subscribed", body)
+    async def _refresh(self, connection: Connection, token: str) -> None:
+        """Go on with a new token of the same user; what it may not read any more is left and named."""
+        admission = self._sessions.admission
+        principal = await admission.by_token(token)
+        if principal.user_id != connection.principal.user_id:
+            raise Refused(Close.TOKEN_INVALID, _protocol_error("realtime.another_user", "The token is another user's"))
+        await admission.refuse_revoked(principal)
+        principal = _as_narrow(principal, connection.principal)
+        grant = await admission.grant(principal, sorted(connection.channels))
+        for channel in grant.refused:
+            self._sessions.hub.unsubscribe(connection, channel)
+        connection.renew(principal)
+        connection.send("refreshed", {"ttl_s": connection.ttl_s, **self._standing(connection, grant.refused)})
+
+    def _standing(self, connection: Connection, refused: Sequence[str]) -> dict[str, Any]:
+        return {"channels": sorted(connection.channels), "refused": refused, "cursor": self._sessions.hub.cursor}
+
+
+def _as_narrow(principal: Principal, before: Principal) -> Principal:
+    """A token renews how long the stream of a narrow ticket lasts, and not what it may carry."""
+    if isinstance(before, TicketHolder) and before.channels is not None:
+        return replace(before, session_id=principal.session_id, expires_at=principal.expires_at)
+    return principal
 
 
 def _close_for(problem: Problem) -> Close:

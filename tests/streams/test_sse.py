@@ -89,7 +89,9 @@ async def test_the_stream_ends_with_its_token(node: Node) -> None:
     token, _ = node.people.sign_in(lives_s=0.5)
     client = await SseClient.open(node, token)
     await client.ended()
-    assert client.of("going_away") == [{"code": 4002, "reason": "token_expired", "reconnect_after_ms": None}]
+    [going_away] = client.of("going_away")
+    assert (going_away["code"], going_away["reason"]) == (4002, "token_expired")
+    assert client.retry_ms == going_away["reconnect_after_ms"]
 
 
 async def test_a_revoked_session_is_shown_out(node: Node) -> None:

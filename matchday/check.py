@@ -8,6 +8,7 @@ from contracts.errors import StorageBusy
 from contracts.runtime import ContractError
 from handlers.identity import store as identity_store
 from handlers.payments import store as payments_store
+from handlers.realtime import members as realtime_members
 from handlers.wallet import store as wallet_store
 from integrations import inbox
 from ledger import chain, journal, reading
@@ -19,8 +20,8 @@ from storage.sql import Queries
 from streams import log as streams_log
 
 QUERIES: tuple[Queries, ...] = (
-    identity_store.Q, payments_store.Q, wallet_store.Q, inbox.Q, journal.Q, reading.Q, chain.Q, idempotency.Q,
-    streams_log.Q,
+    identity_store.Q, payments_store.Q, realtime_members.Q, wallet_store.Q, inbox.Q, journal.Q, reading.Q, chain.Q,
+    idempotency.Q, streams_log.Q,
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from matchday import check, config, contract_cli, demo, ledger_cli, processes, supervisor
+from matchday import channels_cli, check, config, contract_cli, demo, ledger_cli, processes, supervisor
 from matchday.config import ConfigError
 from matchday.home import Addresses, Home, HomeInUse
 from matchday.supervisor import DidNotStart
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         command(role, _role(role), text)
     command("migrate", _migrate, "bring the schema up to date")
     ledger_cli.add(commands)
+    channels_cli.add(commands)
     contract_cli.add(commands)
     command("check", _check, "name every fault of configuration, contracts and queries")
     return parser

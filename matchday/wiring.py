@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +25,12 @@ from handlers.identity.sessions import Revocations
 from handlers.identity.tokens import AccessTokens, TokenConfig
 from handlers.payments import jobs as payments_jobs
 from handlers.payments import operations as payments_operations
+from handlers.payments import store as payments_store
 from handlers.payments.service import Deposits, PaymentsConfig
 from handlers.payments.webhooks import Webhooks
-from handlers.realtime import channels, console
+from handlers.realtime import console
 from handlers.realtime import operations as realtime_operations
+from handlers.realtime.rights import ChannelRights
 from handlers.wallet import operations as wallet_operations
 from handlers.wallet import service as wallet_service
 from handlers.wallet import store as wallet_store
@@ -250,9 +252,13 @@ def _realtime(
     async def revoked_among(sessions: frozenset[str]) -> list[str]:
         return [session for session in sessions if await revocations.is_revoked(session)]
 
+    async def started_among(asked: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        async with opened.db.connection() as conn:
+            return await payments_store.started_among(conn, asked)
+
     return Realtime(
         opened.db, opened.redis, cursor_secrets=config.cursor_secrets, authenticate=authenticate,
-        channels_for=channels.channels_for, may_read=channels.may_read, revoked_among=revoked_among, options=options,
+        rights=ChannelRights(opened.db, started_among=started_among), revoked_among=revoked_among, options=options,
         observe=observe,
     )  # fmt: skip
 

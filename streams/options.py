@@ -41,7 +41,13 @@ class StreamOptions:
     lifetime_jitter: float = 0.1  # share of max_lifetime_s, either way
     reconnect_min_ms: int = 200
     reconnect_max_ms: int = 5000
-    revocation_check_s: float = 1.0
+    revocation_check_s: float = 1.0  # of sessions, and of rights that can be withdrawn
+    max_streams_per_user: int = 20  # in one process
+
+    # presence
+    presence_tick_s: float = 1.0  # the least time between two messages about one channel
+    presence_heartbeat_s: float = 3.0  # everything is written again, and what is only counted is read
+    presence_ttl_s: float = 10.0  # how long the people of a node that is no more are still there
     token_warning: float = 0.8  # share of what is left of a token, after which the client is told to renew it
     token_grace_s: float = 25.0  # that a WebSocket is given after its token's end
 

@@ -47,3 +47,9 @@ WHERE id = :id AND state = 'pending';
 -- name: note_failure!
 -- An attempt to pay failed.
 UPDATE deposits SET last_failure_code = :code, updated_at = now() WHERE id = :id AND state <> 'paid';
+
+-- name: started_among*
+-- Those of the pairs of user and deposit where the user started the deposit.
+SELECT user_id, id
+FROM unnest(:users::text[], :deposits::text[]) AS asked (user_id, id)
+JOIN deposits USING (user_id, id);

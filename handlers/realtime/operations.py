@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from aiohttp import web
 
@@ -21,6 +22,14 @@ class Operations:
         expires_at = datetime.now(UTC) + self._ticket_ttl
         ticket = await self._realtime.tickets.issue(call.principal)
         return Reply(201, {"ticket": ticket, "expires_at": expires_at.isoformat()})
+
+    async def get_presence(self, call: Call) -> Reply:
+        channel = call.query["channel"]
+        there = await self._realtime.presence(call.principal, channel)
+        body: dict[str, Any] = {"channel": channel, "count": there.count}
+        if there.members is not None:
+            body["members"] = there.members
+        return Reply(200, {**body, "truncated": there.is_truncated})
 
     async def stream_events(self, call: Call) -> web.StreamResponse:
         return await self._realtime.sse(call.request, call.principal)

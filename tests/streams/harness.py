@@ -22,6 +22,7 @@ from contracts.principal import Principal
 from contracts.runtime.problem import Problem
 from storage.db import Database
 from streams import log, outbox
+from streams.admission import Asked, PresenceDetail
 from streams.log import LogEntry, Q
 from streams.options import StreamOptions
 from streams.realtime import Realtime
@@ -113,17 +114,26 @@ class People:
             raise NotAuthenticated
         return self.tokens[token]
 
-    def channels_for(self, principal: Any) -> frozenset[str]:
-        return frozenset(self.readable[principal.user_id])
+    def default_channels(self, user_id: str) -> frozenset[str]:
+        return frozenset(self.readable[user_id])
+
+    def is_withdrawable(self, channel: str) -> bool:
+        return channel.startswith("activity:")
+
+    def presence(self, channel: str) -> PresenceDetail | None:
+        return {"activity": "members", "organisation": "count"}.get(channel.partition(":")[0])
 
     def _answer_or_fail(self) -> None:
         if self.fault is not None:
             self.asked_in_vain += 1
             raise self.fault
 
-    async def may_read(self, principal: Any, channel: str) -> bool:
+    async def readable_among(self, asked: Collection[Asked]) -> set[Asked]:
         self._answer_or_fail()
-        return channel in self.readable[principal.user_id]
+        return {(user_id, channel) for user_id, channel in asked if await self.may_read(user_id, channel)}
+
+    async def may_read(self, user_id: str, channel: str) -> bool:
+        return channel in self.readable[user_id]
 
     async def revoked_among(self, session_ids: frozenset[str]) -> Collection[str]:
         self._answer_or_fail()
@@ -139,8 +149,7 @@ class Node:
         self.sent: set[str] = set()
         self.realtime = Realtime(
             database, redis, cursor_secrets=SECRETS, authenticate=people.authenticate, options=options,
-            channels_for=people.channels_for, may_read=people.may_read, revoked_among=people.revoked_among,
-            observe=self._observe,
+            rights=people, revoked_among=people.revoked_among, observe=self._observe,
         )  # fmt: skip
         app = web.Application(middlewares=[_render_problem])
         app.router.add_get("/ws", self.realtime.websocket_handler)

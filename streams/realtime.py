@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from aiohttp import web
 
@@ -15,6 +16,7 @@ from streams.backlogs import Backlogs
 from streams.connection import Observer, Principal
 from streams.cursor import CursorCodec
 from streams.hub import Hub
+from streams.longpoll import LongPolls
 from streams.options import StreamOptions
 from streams.presence import Attendance, NoPresence, Presence
 from streams.resume import Resumer
@@ -51,6 +53,7 @@ class Realtime:
         self._sessions = Sessions(self._hub, resumer, self._admission, options, observe=observe)
         self._websockets = WebSockets(self._sessions, MessageContract.load())
         self._event_streams = EventStreams(self._sessions)
+        self._long_polls = LongPolls(self._sessions)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -62,6 +65,11 @@ class Realtime:
     def open_streams(self) -> int:
         """How many streams are open in this process."""
         return len(self._hub.connections)
+
+    @property
+    def draining(self) -> bool:
+        """Whether this process is stopping, and takes no more streams."""
+        return self._sessions.draining
 
     async def start(self) -> None:
         """Begin to follow the log. Raises StorageBusy when it cannot be read."""
@@ -89,6 +97,15 @@ class Realtime:
         Reads `Last-Event-ID` (else `last_event_id`), `channels`. Raises Problem (400, 401, 503) before the first byte.
         """
         return await self._event_streams(request, principal)
+
+    async def poll(
+        self, request: web.Request, principal: Principal, *, cursor: str | None, wait_s: float
+    ) -> dict[str, Any]:
+        """Answer one long poll, for orjson: what was missed since a cursor, or what comes within `wait_s`.
+
+        Reads `channels`. Raises Problem (400, 401, 503).
+        """
+        return await self._long_polls(request, principal, cursor=cursor, wait_s=wait_s)
 
     async def presence(self, principal: Principal, channel: str) -> Attendance:
         """Return who has a channel in an open stream, in any process.

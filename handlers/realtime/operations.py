@@ -31,5 +31,11 @@ class Operations:
             body["members"] = there.members
         return Reply(200, {**body, "truncated": there.is_truncated})
 
+    async def poll_events(self, call: Call) -> Reply:
+        answer = await self._realtime.poll(
+            call.request, call.principal, cursor=call.query.get("cursor"), wait_s=call.query["wait_s"]
+        )
+        return Reply(200, answer)
+
     async def stream_events(self, call: Call) -> web.StreamResponse:
         return await self._realtime.sse(call.request, call.principal)

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
+import orjson
 from aiohttp import ClientResponse, ClientSession, ClientWebSocketResponse, WSMsgType, web
 from aiohttp.test_utils import TestServer
 from redis.asyncio import Redis
@@ -140,6 +141,15 @@ class People:
         return session_ids & self.revoked
 
 
+class Server(Protocol):
+    """What a client connects to."""
+
+    @property
+    def session(self) -> ClientSession: ...
+
+    def url(self, path: str) -> str: ...
+
+
 class Node:
     """A web process: Realtime behind an HTTP server, and every message it sent held to the contract."""
 
@@ -154,6 +164,7 @@ class Node:
         app = web.Application(middlewares=[_render_problem])
         app.router.add_get("/ws", self.realtime.websocket_handler)
         app.router.add_get("/sse", self._sse)
+        app.router.add_get("/poll", self._poll)
         app.on_shutdown.append(self._stop)
         self.server = TestServer(app, **server)
         self.session = ClientSession()
@@ -176,6 +187,15 @@ class Node:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         principal = await self.people.authenticate(token) if token else None
         return await self.realtime.sse(request, principal)
+
+    async def _poll(self, request: web.Request) -> web.StreamResponse:
+        """What the contract's runtime does for the operation: credentials, types and defaults of the query, JSON."""
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        ticket = request.query.get("ticket", "")
+        principal = await (self.people.authenticate(token) if token else self.realtime.tickets.redeem(ticket))
+        wait_s = float(request.query.get("wait_s", "25"))
+        answer = await self.realtime.poll(request, principal, cursor=request.query.get("cursor"), wait_s=wait_s)
+        return web.Response(body=orjson.dumps(answer), content_type="application/json")
 
     def _observe(self, transport: str, name: str, payload: bytes) -> None:
         self.sent.add(f"{transport} {name}")
@@ -203,7 +223,7 @@ class WsClient:
         self.reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def open(cls, node: Node, token: str | None = None, *, path: str = "/ws", **connect: Any) -> Self:
+    async def open(cls, node: Server, token: str | None = None, *, path: str = "/ws", **connect: Any) -> Self:
         client = cls(await node.session.ws_connect(node.url(path), max_msg_size=0))
         if token is not None or connect:
             message = {"op": "connect", **connect} if token is None else {"op": "connect", "token": token, **connect}
@@ -261,7 +281,7 @@ class SseClient:
 
     @classmethod
     async def open(
-        cls, node: Node, token: str | None = None, *, last_event_id: str | None = None, **query: str
+        cls, node: Server, token: str | None = None, *, last_event_id: str | None = None, **query: str
     ) -> Self:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         if last_event_id is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import struct
 from dataclasses import replace
 
 import pytest
@@ -11,8 +13,9 @@ from redis.asyncio import Redis
 
 from contracts.errors import StorageBusy
 from storage.db import Database
+from streams.options import KIB, StreamOptions
 from streams.relay import Relay
-from tests.streams.harness import FAST, Node, People, WsClient, emit, reached, serving, signed_up
+from tests.streams.harness import FAST, Node, People, SseClient, WsClient, emit, reached, serving, signed_up
 
 
 async def raw(node: Node, *messages: str | bytes, path: str = "/ws") -> WsClient:
@@ -82,9 +85,58 @@ async def test_one_who_says_nothing_is_shown_out(database: Database, redis: Redi
         assert client.of("error")[0]["code"] == "realtime.connect_expected"
 
 
-async def test_a_message_larger_than_the_limit_ends_the_stream(node: Node) -> None:
-    client = await raw(node, json.dumps({"op": "connect", "token": "x" * 70_000}))
-    assert client.code == 1009
+@pytest.mark.parametrize(("size", "code"), [(64 * KIB, 4400), (64 * KIB + 1, 1009)])
+async def test_a_message_larger_than_the_limit_ends_the_stream(node: Node, size: int, code: int) -> None:
+    """One of just the limit is read, and found not to be in the contract."""
+    empty = json.dumps({"op": "connect", "token": ""})
+    client = await raw(node, empty.replace('""', f'"{"x" * (size - len(empty))}"'))
+    assert client.code == code
+    assert node.realtime.open_streams == 0
+
+
+@pytest.mark.parametrize(("last", "code"), [(64 * KIB - 2 * 20_000, None), (64 * KIB + 1 - 2 * 20_000, 1009)])
+async def test_a_message_in_pieces_is_one_message_and_has_the_limit_of_one(
+    node: Node, last: int, code: int | None
+) -> None:
+    token, _ = node.people.sign_in()
+    client = await WsClient.open(node, token)
+    message = json.dumps({"op": "ping"}).ljust(40_000 + last)
+    pieces = [message[:20_000], message[20_000:40_000], message[40_000:]]
+    wire = b"".join(
+        masked(piece.encode(), opcode=0 if number else 1, final=number == 2) for number, piece in enumerate(pieces)
+    )
+    assert client.socket._conn is not None
+    client.socket._conn.transport.write(wire)  # type: ignore[union-attr]
+    await reached(lambda: client.of("pong") or client.reader.done())
+    assert client.code == code
+    await client.close()
+
+
+def masked(payload: bytes, *, opcode: int, final: bool) -> bytes:
+    """A client's frame (RFC 6455 section 5.2); a masking key of zeros leaves the payload as it is."""
+    return struct.pack(">BBH4x", 0x80 * final | opcode, 0x80 | 126, len(payload)) + payload
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        (b'{"op": "ping"}', "contract.message"),
+        ("{", "contract.json"),
+        ('{"op": "fly"}', "contract.message"),
+        ('{"op": "welcome"}', "contract.message"),
+        ('{"op": "subscribe"}', "contract.message"),
+        ('{"op": "subscribe", "channels": ["' + "x" * 101 + '"]}', "contract.message"),
+        (json.dumps({"op": "subscribe", "channels": [f"payment:{n}" for n in range(129)]}), "contract.message"),
+        ('{"op": "ping", "surprise": 1}', "contract.message"),
+    ],
+)
+async def test_a_message_that_the_contract_does_not_describe_ends_an_open_stream(
+    node: Node, message: str | bytes, error: str
+) -> None:
+    token, _ = node.people.sign_in()
+    client = await raw(node, json.dumps({"op": "connect", "token": token}), message)
+    assert (client.code, client.messages[-1]["code"]) == (4400, error)
+    await reached(lambda: node.realtime.open_streams == 0)
 
 
 async def test_a_foreign_origin_is_refused_before_the_upgrade(database: Database, redis: Redis, people: People) -> None:
@@ -95,6 +147,10 @@ async def test_a_foreign_origin_is_refused_before_the_upgrade(database: Database
         assert refused.value.status == 403
         socket = await node.session.ws_connect(node.url("/ws"), headers={"Origin": "https://play.example"})
         await socket.close()
+        for foreign in ("null", "", "http://play.example", "https://play.example:8443", "https://play.example.evil"):
+            with pytest.raises(WSServerHandshakeError) as refused:
+                await node.session.ws_connect(node.url("/ws"), headers={"Origin": foreign})
+            assert refused.value.status == 403
 
 
 async def test_a_plain_request_is_told_to_upgrade(node: Node) -> None:
@@ -180,6 +236,77 @@ async def test_one_who_talks_too_much_is_shown_out(database: Database, redis: Re
         assert (client.code, client.messages[-1]["code"]) == (4029, "realtime.too_many_messages")
 
 
+async def test_thirty_messages_in_ten_seconds_are_not_too_many_and_one_more_is(
+    database: Database, redis: Redis, people: People
+) -> None:
+    async with serving(database, redis, people, StreamOptions(drain_s=0.0)) as node:
+        token, _ = people.sign_in()
+        client = await WsClient.open(node, token)
+        for _ in range(31):
+            await client.socket.send_json({"op": "ping"})
+        await client.ended()
+        assert len(client.of("pong")) == 30
+        assert client.code == 4029
+
+
+async def said(client: WsClient, *, pings: int) -> None:
+    """Send pings and wait for the last one's answer."""
+    due = len(client.of("pong")) + pings
+    for _ in range(pings):
+        await client.socket.send_json({"op": "ping"})
+    await reached(lambda: len(client.of("pong")) == due)
+
+
+async def test_messages_are_counted_over_a_sliding_window(database: Database, redis: Redis, people: People) -> None:
+    options = replace(FAST, message_limit=5, message_window_s=0.3)
+    async with serving(database, redis, people, options) as node:
+        token, _ = people.sign_in()
+        client = await WsClient.open(node, token)
+        for _ in range(3):
+            before = len(client.of("pong"))
+            await said(client, pings=5)
+            assert len(client.of("pong")) == before + 5
+            await asyncio.sleep(0.3)  # the window itself is what is tested
+        assert not client.reader.done()
+        await client.close()
+
+
+async def test_one_who_is_silent_to_pings_is_taken_for_gone(database: Database, redis: Redis, people: People) -> None:
+    """A phone whose network vanished: nothing comes, and nothing says so."""
+    async with serving(database, redis, people, replace(FAST, ping_s=0.3)) as node:
+        token, _ = people.sign_in()
+        answering = await WsClient.open(node, token)
+        silent = await node.session.ws_connect(node.url("/ws"), autoping=False)
+        await silent.send_json({"op": "connect", "token": token})
+        await reached(lambda: node.realtime.open_streams == 2)
+        await reached(lambda: node.realtime.open_streams == 1, within_s=5)
+        assert not answering.reader.done()
+        await answering.close()
+        await silent.close()
+
+
+async def test_a_process_has_so_many_places_and_no_more(database: Database, redis: Redis, people: People) -> None:
+    """Whoever has not said yet who it is has one too, or sockets could be had for nothing."""
+    async with serving(database, redis, people, replace(FAST, max_streams=3)) as node:
+        token, _ = people.sign_in()
+        stream, socket = await SseClient.open(node, token), await WsClient.open(node, token)
+        silent = await node.session.ws_connect(node.url("/ws"))
+        with pytest.raises(WSServerHandshakeError) as refused:
+            await node.session.ws_connect(node.url("/ws"))
+        assert (refused.value.status, dict(refused.value.headers or {}).get("Retry-After")) == (503, "1")
+        turned_away = await SseClient.open(node, token)
+        assert (turned_away.response.status, turned_away.response.headers["Retry-After"]) == (503, "1")
+        await turned_away.close()
+        async with node.session.get(node.url("/poll"), headers={"Authorization": f"Bearer {token}"}) as polled:
+            assert polled.status == 503
+        await silent.close()
+        await socket.close()
+        await reached(lambda: node.realtime._sessions._taken == 1)
+        again = await WsClient.open(node, token)
+        await again.close()
+        await stream.close()
+
+
 async def test_a_fault_of_the_server_while_subscribing_ends_the_stream(node: Node) -> None:
     token, _ = node.people.sign_in()
     client = await WsClient.open(node, token)
@@ -230,13 +357,6 @@ async def test_a_ticket_in_the_query_opens_the_stream_at_once_and_once(
     back = await WsClient.open(node, path=f"/ws?ticket={another}&cursor={cursor}")
     assert back.first["recovered"]
     await back.close()
-
-
-async def test_the_stream_ends_with_its_token(node: Node) -> None:
-    token, _ = node.people.sign_in(lives_s=0.5)
-    client = await WsClient.open(node, token)
-    await client.ended()
-    assert client.code == 4002
 
 
 async def test_an_expired_token_opens_nothing_that_lasts(node: Node) -> None:

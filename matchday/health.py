@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -13,11 +14,15 @@ READY_TIMEOUT_S = 2.0
 
 
 class Health:
-    """`/health/live` says that the loop turns; `/health/ready` that PostgreSQL and Redis answer."""
+    """`/health/live` says that the loop turns; `/health/ready` that PostgreSQL and Redis answer.
 
-    def __init__(self, db: Database, redis: Redis) -> None:
+    A process that is `draining` is not ready: it ends its streams, and whoever distributes requests sends no new ones.
+    """
+
+    def __init__(self, db: Database, redis: Redis, *, draining: Callable[[], bool]) -> None:
         self._db = db
         self._redis = redis
+        self._draining = draining
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/health/live", self.live), web.get("/health/ready", self.ready)]
@@ -26,6 +31,8 @@ class Health:
         return web.json_response({"status": "live"})
 
     async def ready(self, request: web.Request) -> web.Response:
+        if self._draining():
+            return web.json_response({"status": "draining"}, status=503)
         checks = {"postgres": self._postgres(), "redis": self._answers()}
         found = dict(zip(checks, await asyncio.gather(*checks.values()), strict=True))
         ready = all(found.values())

@@ -58,24 +58,27 @@ async def serve(config: Config) -> None:
     """The API: contracts, documentation, streams, health."""
     async with wiring.resources(config, role="serve") as opened:
         api = wiring.create_web_api(config, opened)
-        async with serving(api), site(api_runner(api, config), config.host, config.port):
+        async with serving(api, config):
             _ready("serve")
             await asyncio.Event().wait()
 
 
 @asynccontextmanager
-async def serving(api: wiring.Api) -> AsyncIterator[None]:
-    """What the API needs running beside its handlers. Streams say good-bye while handlers still run."""
+async def serving(api: wiring.Api, config: Config) -> AsyncIterator[None]:
+    """Listen for the length of the block, with what the API needs running beside its handlers.
 
-    async def drain(app: web.Application) -> None:
-        await api.realtime.stop()
-
-    api.app.on_shutdown.append(drain)
+    At the end streams say good-bye while requests are still answered: until they come elsewhere, for `/health/ready`
+    says at once that they should.
+    """
     await api.revocations.start()
     await api.realtime.start()
     api.poster.start()
     try:
-        yield
+        async with site(api_runner(api, config), config.host, config.port):
+            try:
+                yield
+            finally:
+                await api.realtime.stop()
     finally:
         await api.poster.stop()
         await api.revocations.stop()

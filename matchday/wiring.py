@@ -173,7 +173,7 @@ def create_web_api(
         security={"bearerAuth": tokens.verify, "ticket": by_ticket},
         options=_runtime_options(config, violations, cursor=lambda: realtime.cursor),
         extra_routes=[
-            *Health(opened.db, opened.redis).routes(),
+            *Health(opened.db, opened.redis, draining=lambda: realtime.draining).routes(),
             *console.routes(),
             *events_routes(EventsDocument.load(CONTRACTS / "events.yaml"), base_path="/v1"),
             web.get("/v1/realtime/ws", realtime.websocket_handler),

@@ -105,8 +105,7 @@ class Stack:
                 api = wiring.create_web_api(
                     self.config, opened, violations=self.violations, observe=self._check_message
                 )
-                runner = processes.api_runner(api, self.config)
-                async with processes.serving(api), processes.site(runner, self.config.host, self.config.port):
+                async with processes.serving(api, self.config):
                     self._ready.set_result(stopping)
                     stopped = asyncio.create_task(stopping.wait())
                     await asyncio.wait([stopped, *roles], return_when=asyncio.FIRST_COMPLETED)

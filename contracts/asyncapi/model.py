@@ -6,13 +6,14 @@ here has thought about is refused, so that no meaning gets lost unnoticed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """A type of JSON: string, integer, number, boolean, null, or `any`."""
+    """A type of JSON: string, integer, number, boolean, null; `any` of them, or `never` one."""
 
     name: str
 
@@ -50,6 +51,13 @@ class Either:
     """A union."""
 
     options: tuple[Type, ...]
+
+
+def union_of(options: Sequence[Type]) -> Type:
+    """A union, flat and without repeats; of one option, that option."""
+    flat = [inner for option in options for inner in (option.options if isinstance(option, Either) else (option,))]
+    unique = tuple(dict.fromkeys(flat)) or (Plain("never"),)
+    return unique[0] if len(unique) == 1 else Either(unique)
 
 
 Type: TypeAlias = Plain | Literals | Named | ListOf | MapOf | Either

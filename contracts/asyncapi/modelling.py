@@ -11,7 +11,6 @@ from contracts.asyncapi.document import MESSAGES, SCHEMAS, DocumentError, Events
 from contracts.asyncapi.model import (
     Alias,
     Definition,
-    Either,
     Field,
     ListOf,
     Literals,
@@ -21,6 +20,7 @@ from contracts.asyncapi.model import (
     Plain,
     Record,
     Type,
+    union_of,
 )
 
 _TYPING = frozenset(
@@ -77,7 +77,7 @@ class _Modeller:
         return Model(f"{info['title']} {info['version']}", tuple(self._definitions.values()), blocks)
 
     def _unite(self, name: str, messages: Sequence[Message], doc: str) -> None:
-        union = _either([Named(self._message(message)) for message in messages])
+        union = union_of([Named(self._message(message)) for message in messages])
         self._definitions[name] = Alias(name, doc, union)
 
     def _message(self, message: Message) -> str:
@@ -86,10 +86,10 @@ class _Modeller:
 
     def _define(self, name: str, pointer: str, schema: Schema, doc: str) -> str:
         """Make sure of a definition and return its name."""
-        if name in self._open:
-            raise DocumentError(f"{pointer}: contains itself")
         if self._origins.setdefault(name, pointer) != pointer:
             raise DocumentError(f"{pointer}: {name} is also the name of {self._origins[name]}")
+        if name in self._open:
+            raise DocumentError(f"{pointer}: contains itself")
         if name not in self._definitions:
             self._open.append(name)
             # What it consists of is defined on the way, and so stands before it.
@@ -136,7 +136,7 @@ class _Modeller:
         kinds = [kinds] if isinstance(kinds, str) else kinds
         if not kinds:
             raise DocumentError(f"{pointer}: has no type")
-        return _either([self._kind(kind, schema, name, pointer) for kind in kinds])
+        return union_of([self._kind(kind, schema, name, pointer) for kind in kinds])
 
     def _kind(self, kind: str, schema: Schema, name: str, pointer: str) -> Type:
         if kind in _PLAIN:
@@ -160,9 +160,9 @@ class _Modeller:
                 self._type(option, f"{name}{number}", f"{pointer}/{keyword}/{number}")
                 for number, option in enumerate(schema[keyword])
             ]
-            return Named(EVENTS) if self._is_every_event(found) else _either(found)
+            return Named(EVENTS) if self._is_every_event(found) else union_of(found)
         options = branches(self._document, schema, keyword, pointer)
-        return _either(
+        return union_of(
             [
                 Named(self._define(f"{name}With{pascal(said)}", f"{pointer}/{keyword}/{number}", whole, ""))
                 for number, (said, whole) in enumerate(options)
@@ -171,7 +171,7 @@ class _Modeller:
 
     def _is_every_event(self, options: Sequence[Type]) -> bool:
         known = self._definitions.get(EVENTS)
-        return isinstance(known, Alias) and known.type == _either(options)
+        return isinstance(known, Alias) and known.type == union_of(options)
 
     def _referred(self, schema: Schema, pointer: str) -> str:
         target = self._document.pointer(schema) or ""
@@ -199,10 +199,3 @@ def _constants(schema: Schema, pointer: str) -> tuple[tuple[str, str | int], ...
     if len(names) != len(schema.get("enum", ())):
         raise DocumentError(f"{pointer}: x-enum-varnames names each value of enum once")
     return tuple(zip(names, schema["enum"], strict=True))
-
-
-def _either(options: Sequence[Type]) -> Type:
-    """A union, flat and without repeats."""
-    flat = [inner for option in options for inner in (option.options if isinstance(option, Either) else (option,))]
-    unique = tuple(dict.fromkeys(flat))
-    return unique[0] if len(unique) == 1 else Either(unique)

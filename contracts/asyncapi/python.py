@@ -20,22 +20,25 @@ from contracts.asyncapi.model import (
     Plain,
     Record,
     Type,
+    union_of,
 )
 
 WIDTH = 100
-_PLAIN = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None", "any": "object"}
-_IMPORTS = ("Final", "Literal", "NotRequired", "TypeAlias", "TypedDict")
+_PLAIN = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None", "any": "object",
+          "never": "Never"}  # fmt: skip
+_IMPORTS = ("Final", "Literal", "Never", "NotRequired", "TypeAlias", "TypedDict")
 
 
 def emit(model: Model) -> str:
     """The module of a model."""
     blocks = [_block(event, data) for event, data in model.stream]
-    union = Either(tuple(Named(block.name) for block in blocks))
+    union = union_of([Named(block.name) for block in blocks])
     stream = Alias("EventStreamMessage", "A block of an event stream, told apart by `event`.", union)
     body = "\n\n\n".join(_definition(definition) for definition in (*model.definitions, *blocks, stream))
     used = [name for name in _IMPORTS if re.search(rf"\b{name}\b", body)]
     doc = f'"""The types of {model.title}, made by `matchday contract types`. Do not edit: make them anew."""'
-    return f"{doc}\n\nfrom typing import {', '.join(used)}\n\n\n{body}\n"
+    gap = "\n\n\n" if body.startswith("class ") else "\n\n"
+    return f"{doc}\n\nfrom typing import {', '.join(used)}{gap}{body}\n"
 
 
 def _block(event: str, data: str) -> Record:

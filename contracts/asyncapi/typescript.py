@@ -24,7 +24,7 @@ from contracts.asyncapi.model import (
 WIDTH = 100
 _IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 _PLAIN = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null",
-          "any": "unknown"}  # fmt: skip
+          "any": "unknown", "never": "never"}  # fmt: skip
 
 
 def emit(model: Model) -> str:

@@ -85,8 +85,7 @@ class Backlogs:
                     break
                 after = entries[-1].position
             # asked after the read: had the log been cut in between, the floor tells
-            floor = await log.floor(conn)
-            return upto + 1 if floor is None else floor
+            return await log.floor(conn)
 
 
 def _hand_out(delivery: Delivery, by_channel: dict[str, list[_Wanted]], limit: int) -> None:

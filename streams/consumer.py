@@ -1,13 +1,15 @@
 """Consumers: readers of the log that react with effects of their own, each event once.
 
-    claim the group's position (row lock) ─▶ next event ─▶ handler ─▶ advance       one transaction
-                                                              │ raises: all of it is rolled back
-                                                              ▼
-                                  count the failure, wait twice as long as before; after `consumer_tries`
-                                  a dead letter and on to the next event            one transaction
+    claim the group's position (row lock) ─▶ next events ─▶ inbox rows ─▶ handler, one by one ─▶ advance
+                                                                             │       one transaction
+                                                                             ▼ raises: all of it is rolled back
+                     the same events again, each in a transaction of its own, until the one that fails:
+                     count the failure, wait twice as long as before; after `consumer_tries` a dead letter
+                     and on to the next event
 
-Handler and position commit together, so an effect in this database happens exactly once; a group handles one event
-at a time, in commit order, however many processes run it.
+Handler, inbox row and position commit together, so an effect in this database happens exactly once, also when a group
+is sent back to an earlier position (replay.py); a group handles one event at a time, in commit order, however many
+processes run it. A handler may be called again with an event whose effect was rolled back.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 
 from storage.db import Connection, Database
 from storage.redis import Redis
-from streams import dead_letters, log
+from streams import dead_letters, log, metrics
 from streams.log import SHARD, Handler, LogEntry, Q
 from streams.options import StreamOptions
 from streams.outbox import log_channel
@@ -30,19 +32,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """A group of readers, by its name in `consumer_positions`, and its reaction to events of some types."""
+    """A group of readers, by its name in `consumer_positions`, and its reaction to events of some types, or of all."""
 
     group: str
     handler: Handler
-    types: frozenset[str]
+    types: frozenset[str] | None = None
 
 
 @dataclass(slots=True)
 class Turn:
-    """A group's turn at one event; without an event nothing was tried yet."""
+    """A group's turn at the next positions, up to one; without an event nothing was tried yet."""
 
     entry: LogEntry | None = None
     attempts: int = 0
+    positions: int = 0
+    upto: int = 0
 
 
 class Consumers:
@@ -53,6 +57,7 @@ class Consumers:
         self._redis = redis
         self._consumers = consumers
         self._options = options
+        self._alone_until: dict[str, int] = {}  # by group: one of the events up to here has failed
 
     async def run(self) -> None:
         """React to events. Faults of either server are logged and tried again."""
@@ -88,7 +93,7 @@ class Consumers:
                 pass
 
     async def _step(self, consumer: Consumer) -> bool:
-        """Handle one event; False when there is none to be handled now."""
+        """Handle the next events; False when there is none to be handled now."""
         turn = Turn()
         try:
             async with self._db.transaction() as conn:
@@ -98,24 +103,33 @@ class Consumers:
             # event: else it would hold up the group for ever.
             if turn.entry is None:
                 raise
-            await self._note(consumer, turn.entry, turn.attempts, fault)
+            if turn.positions > 1:
+                self._alone_until[consumer.group] = turn.upto
+            else:
+                await self._note(consumer, turn.entry, turn.attempts, fault)
             return True
 
     async def _handle_next(self, conn: Connection, consumer: Consumer, turn: Turn) -> bool:
+        """Handle what is due of the next positions; False when it is not the group's turn or the log ends here."""
         claimed = await Q.claim_position(conn, consumer_group=consumer.group, shard=SHARD)
         if claimed is None:
             return False
+        after = max(claimed["position"], await log.floor(conn) - 1)
         head = await log.head(conn)
-        row = await Q.next_event(
-            conn, shard=SHARD, after=claimed["position"], upto=head.position, types=sorted(consumer.types)
-        )
-        if row is None:
-            if head.position > claimed["position"]:
-                await self._advance(conn, consumer, head.position)
+        metrics.CONSUMER_LAG.labels(consumer.group).set(head.position - after)
+        if after >= head.position:
             return False
-        turn.entry, turn.attempts = LogEntry.from_row(row), claimed["attempts"] + 1
-        await consumer.handler(conn, turn.entry)
-        await self._advance(conn, consumer, turn.entry.position)
+        alone = claimed["attempts"] or after < self._alone_until.get(consumer.group, 0)
+        turn.upto = min(after + (1 if alone else self._options.consumer_batch), head.position)
+        turn.positions = turn.upto - after
+        rows = await Q.next_events(
+            conn, consumer_group=consumer.group, shard=SHARD, after=after, upto=turn.upto,
+            types=None if consumer.types is None else sorted(consumer.types),
+        )  # fmt: skip
+        for row in rows:
+            turn.entry, turn.attempts = LogEntry.from_row(row), claimed["attempts"] + 1
+            await consumer.handler(conn, turn.entry)
+        await self._advance(conn, consumer, turn.upto)
         return True
 
     async def _advance(self, conn: Connection, consumer: Consumer, position: int) -> None:
@@ -135,4 +149,6 @@ class Consumers:
                 await dead_letters.record(conn, group=group, entry=entry, fault=fault, attempts=attempts)
                 await self._advance(conn, consumer, entry.position)
         gave_up = attempts >= options.consumer_tries
+        if gave_up:
+            metrics.DEAD_LETTERS.labels(group).inc()
         logger.error("consumer.gave_up" if gave_up else "consumer.failed", extra=told, exc_info=fault)

@@ -27,7 +27,10 @@ class DeadLetter:
 
 
 async def record(conn: Connection, *, group: str, entry: LogEntry, fault: BaseException, attempts: int) -> None:
-    """Keep an event, in the transaction in which the group moves past it. Effects: one row in `dead_letters`."""
+    """Keep an event, in the transaction in which the group moves past it. Effects: one row in `dead_letters`.
+
+    An event that failed again after it was replayed waits again.
+    """
     event = asdict(entry)
     event["channels"] = list(entry.channels)
     error = f"{type(fault).__name__}: {fault}".replace("\0", "")[:MAX_ERROR_CHARS]
@@ -48,11 +51,16 @@ async def waiting(conn: Connection, *, group: str, limit: int, after: str = "") 
 async def replay(db: Database, letter_id: str, *, handlers: Mapping[str, Handler]) -> None:
     """Run a group's handler on the event again; its effect commits together with the mark that it is done.
 
-    `handlers` by group. Raises NotFound when no such letter waits, and whatever the handler raises: it waits on then.
+    `handlers` by group. An event that the group has handled since, having been sent back, is only marked. Raises
+    NotFound when no such letter waits, and whatever the handler raises: it waits on then.
     """
     async with db.transaction() as conn:
         row = await Q.claim_dead_letter(conn, id=letter_id)
         if row is None:
             raise NotFound("No such dead letter waits to be replayed.")
-        await handlers[row["consumer_group"]](conn, LogEntry.from_row(row))
+        group = row["consumer_group"]
+        if group not in handlers:
+            raise NotFound(f"No group {group} reads the log any more.")
+        if await Q.take_event(conn, consumer_group=group, event_id=row["event_id"]):
+            await handlers[group](conn, LogEntry.from_row(row))
         await Q.mark_replayed(conn, id=letter_id)

@@ -1,7 +1,8 @@
 """The log: every committed event once, at a contiguous position of its shard, in commit order.
 
 Positions are given by the relay after commit, so a reader that saw position n has seen everything before it.
-They never leave the process: clients get cursors (cursor.py).
+They never leave the process: clients get cursors (cursor.py). The log is kept in days and cut at its beginning, a whole
+day at a time (retention.py); docs/adr/0022-the-log-in-days.md.
 """
 
 from __future__ import annotations
@@ -64,7 +65,11 @@ async def head(conn: Connection, shard: int = SHARD) -> Head:
 
 
 async def follow(conn: Connection, *, after: int, page: int, shard: int = SHARD) -> tuple[Head, list[LogEntry]]:
-    """Return the end of a shard and the first `page` events after a position, read in one snapshot."""
+    """Return the end of a shard and the events of the next `page` positions, read in one snapshot.
+
+    Less than that, though the end is further away, means that the log was cut there: a reader at `after` has lost
+    events.
+    """
     rows = await Q.follow_log(conn, shard=shard, after=after, page=page)
     entries = [LogEntry.from_row(row) for row in rows if row["position"] is not None]
     return Head(rows[0]["epoch"], rows[0]["head"]), entries
@@ -78,15 +83,16 @@ async def read(
     return [LogEntry.from_row(row) for row in rows]
 
 
-async def floor(conn: Connection, shard: int = SHARD) -> int | None:
-    """Return the oldest position still kept, None for an empty log."""
-    position: int | None = await Q.log_floor(conn, shard=shard)
+async def floor(conn: Connection, shard: int = SHARD) -> int:
+    """Return the oldest position still kept; the end and one when none is, whether cut or never there."""
+    position: int = await Q.log_floor(conn, shard=shard)
     return position
 
 
 async def renew_epoch(conn: Connection) -> UUID:
-    """Begin a new lifetime of the log: to be run after a restore or a cut, before anybody connects.
+    """Begin a new lifetime of the log: to be run after a restore, before anybody connects.
 
+    Not after a cut (retention.py): positions go on, and cursors that are newer than the cut stay good.
     Every cursor given out so far then answers `recovered: false, reason: epoch`.
     """
     epoch: UUID = await Q.renew_epoch(conn)

@@ -16,11 +16,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from storage.redis import Redis, RedisError
+from streams import metrics
 from streams.options import StreamOptions
 
 logger = logging.getLogger(__name__)
 
 SUBSCRIBED = "subscribe"
+CHANNELS = 2  # of a connection: the wake-ups and the heartbeat
 
 
 def raise_if_cancelled() -> None:
@@ -87,6 +89,8 @@ class Wakeups:
     def _handle(self, message: dict[str, Any]) -> None:
         if message["type"] == SUBSCRIBED:
             self.resubscribed += 1
+            if self.resubscribed > CHANNELS and message["channel"] == self._channel.encode():
+                metrics.RESUBSCRIBES.inc()
             self._on_wake(None)
         elif message["channel"] == self._channel.encode():
             self._on_wake(message["data"])

@@ -151,7 +151,8 @@ async def test_an_event_that_cannot_be_digested_is_tried_kept_and_passed(
 
         await reached(passed)
     assert await effects.done(database) == [first.id, last.id], "a failed try leaves no effect"
-    assert effects.tried == [first.id, bad.id, bad.id, bad.id, last.id]
+    assert [event_id for event_id in effects.tried if event_id == last.id] == [last.id]
+    assert effects.tried.count(bad.id) in (3, 4), "three tries, and perhaps one together with the others"
     async with database.connection() as conn:
         [letter] = await dead_letters.waiting(conn, group="test", limit=10)
     assert (letter.entry.event_id, letter.entry.data, letter.attempts) == (bad.id, bad.data, 3)
@@ -165,7 +166,8 @@ async def test_a_failure_at_commit_counts_as_a_failure(
     """Deferred constraints speak at COMMIT; an event that breaks one must not hold up its group for ever."""
     async with database.connection() as conn:
         await conn.raw.execute(
-            "CREATE TABLE strict (event_id text REFERENCES event_log (event_id) DEFERRABLE INITIALLY DEFERRED)"
+            "CREATE TABLE known (event_id text PRIMARY KEY);"
+            "CREATE TABLE strict (event_id text REFERENCES known DEFERRABLE INITIALLY DEFERRED)"
         )
     tries = 0
 

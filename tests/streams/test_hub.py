@@ -73,11 +73,10 @@ async def test_a_hole_in_front_of_a_node_is_not_stepped_over(database: Database,
         socket, stream, user = await both_streams(node)
         async with database.transaction() as conn:
             # the log grows and is cut in one moment
-            await conn.raw.execute("UPDATE event_log_shards SET head = 2")
-            await conn.raw.execute(
-                "INSERT INTO event_log (shard, position, event_id, type, subject, channels, data, happened_at, sequence)"
-                " VALUES (0, 2, 'evt_x', 'user.signed_up', $1, ARRAY['user:' || $1::text], '{}', now(), 2)", user,
-            )  # fmt: skip
+            await outbox.append(conn, signed_up(user))
+            await outbox.append(conn, signed_up(user))
+            await Relay(database, redis, FAST)._move(conn)
+            await conn.raw.execute("DELETE FROM event_log WHERE position = 1")
         await both_told_insufficient_state(socket, stream)
         assert socket.event_ids == []
 

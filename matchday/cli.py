@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from matchday import channels_cli, check, config, contract_cli, demo, ledger_cli, processes, supervisor
+from matchday import channels_cli, check, config, contract_cli, demo, ledger_cli, processes, streams_cli, supervisor
 from matchday.config import ConfigError
 from matchday.home import Addresses, Home, HomeInUse
 from matchday.supervisor import DidNotStart
@@ -19,6 +19,7 @@ ROLE_HELP = {
     "serve": "the API, its documentation and the streams",
     "worker": "tasks: webhooks, mail, sweeps",
     "relay": "moves committed events to the log",
+    "consumers": "readers of the log: projections",
     "scheduler": "kicks what runs by the clock",
     "sandbox": "local stand-ins for payment and mail vendors",
 }
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         command(role, _role(role), text)
     command("migrate", _migrate, "bring the schema up to date")
     ledger_cli.add(commands)
+    streams_cli.add(commands)
     channels_cli.add(commands)
     contract_cli.add(commands)
     command("check", _check, "name every fault of configuration, contracts and queries")

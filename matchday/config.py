@@ -32,6 +32,8 @@ class Config:
     host: str
     port: int
     public_url: str
+    metrics_host: str
+    metrics_port: int | None
     cors_origins: tuple[str, ...]
     hsts: bool
     pool_max: int
@@ -80,6 +82,8 @@ def read(environ: Mapping[str, str]) -> Config:
         host=host,
         port=port,
         public_url=env.url("PUBLIC_URL", f"http://{host}:{port}", schemes=("http", "https")).rstrip("/"),
+        metrics_host=env.text("METRICS_HOST", "127.0.0.1"),
+        metrics_port=env.integer("METRICS_PORT", 0, low=1, high=65000) or None,  # not served
         cors_origins=env.items("CORS_ORIGINS"),  # exact origins, separated by commas
         hsts=env.flag("HSTS", False),
         pool_max=env.integer("DB_POOL_MAX", 10, low=2, high=500),

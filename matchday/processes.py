@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import uvloop
 from aiohttp import web
@@ -18,7 +18,7 @@ from taskiq.receiver import Receiver
 from taskiq.schedule_sources import LabelScheduleSource
 
 from contracts.runtime import ApiRunner
-from matchday import telemetry, wiring
+from matchday import metrics, telemetry, wiring
 from matchday.config import Config
 
 logger = logging.getLogger(__name__)
@@ -105,6 +105,13 @@ async def relay(config: Config) -> None:
         await wiring.create_relay(opened).run()
 
 
+async def consumers(config: Config) -> None:
+    """Readers of the log, each in its group; any number of processes share the work."""
+    async with wiring.resources(config, role="consumers") as opened:
+        _ready("consumers")
+        await wiring.create_consumers(opened).run()
+
+
 async def scheduler(config: Config) -> None:
     """Kicks what runs by the clock."""
     async with wiring.resources(config, role="scheduler") as opened:
@@ -121,12 +128,21 @@ async def sandbox(config: Config) -> None:
 
 
 ROLES: dict[str, Role] = {
-    "serve": serve, "worker": worker, "relay": relay, "scheduler": scheduler, "sandbox": sandbox,
+    "serve": serve, "worker": worker, "relay": relay, "consumers": consumers, "scheduler": scheduler,
+    "sandbox": sandbox,
 }  # fmt: skip
 
 
+async def _measured(role: str, config: Config) -> None:
+    """Run a role, and serve what it measures when there is a port for that."""
+    async with AsyncExitStack() as stack:
+        if config.metrics_port is not None:
+            await stack.enter_async_context(site(metrics.runner(), config.metrics_host, config.metrics_port))
+        await ROLES[role](config)
+
+
 async def _until_stopped(role: str, config: Config) -> None:
-    task = asyncio.ensure_future(ROLES[role](config))
+    task = asyncio.ensure_future(_measured(role, config))
     loop = asyncio.get_running_loop()
 
     def stop() -> None:

@@ -11,4 +11,5 @@ SCHEDULE: dict[str, int] = {
     "ledger.check": 86_400,
     "payments.process_due_deliveries": 5,
     "payments.purge_idempotency_keys": 3600,
+    "streams.keep_days": 3600,
 }

@@ -111,7 +111,10 @@ class Stack:
                 server.ensure_login(LOGIN, member_of=APPLICATION_ROLE)
         # The roles have no business with the owner's rights.
         self._environ.pop("DATABASE_OWNER_URL", None)
-        children = [Child(role, self._environ, self._log(role)) for role in ROLES]
+        children = [
+            Child(role, {**self._environ, **self._metrics_port(number)}, self._log(role))
+            for number, role in enumerate(ROLES)
+        ]
         self._running += children
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
@@ -147,6 +150,11 @@ class Stack:
             self._running.append(valkey)
             valkey.start()
             self._environ["REDIS_URL"] = valkey.url
+
+    def _metrics_port(self, number: int) -> dict[str, str]:
+        """METRICS_PORT is the first role's; the others have the ports after it."""
+        port = self._environ.get("METRICS_PORT")
+        return {"METRICS_PORT": str(int(port) + number)} if port else {}
 
     def _log(self, role: str) -> IO[bytes] | None:
         if self._log_dir is None:

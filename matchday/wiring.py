@@ -49,16 +49,20 @@ from matchday.health import Health
 from storage import redis as storage_redis
 from storage.db import Database
 from storage.redis import Redis
-from streams import outbox
+from streams import event_counts, outbox
 from streams.connection import Observer
+from streams.consumer import Consumer, Consumers
 from streams.options import StreamOptions
 from streams.realtime import Realtime
 from streams.relay import Relay
+from streams.retention import Retention
 
 CONTRACTS = Path(__file__).resolve().parent.parent / "contracts"
 SLICES = ("identity", "wallet", "payments", "webhooks", "realtime")
 USER_SCOPES = ("payments:read", "payments:write", "profile:read", "realtime:read", "wallet:read", "wallet:write")
 PASSWORD_QUEUE = 20
+# Who reads the log besides the streams. A name is for ever: it is where a group stands.
+CONSUMERS = (Consumer(event_counts.GROUP, event_counts.count),)
 # So long after a statement's time is up a server that has not said so is out of reach.
 SILENCE_S = 1.0
 
@@ -118,6 +122,7 @@ def tasks(config: Config, opened: Resources) -> dict[str, Task]:
         "payments.process_delivery": payments.process_delivery,
         "payments.process_due_deliveries": payments.process_due_deliveries,
         "payments.purge_idempotency_keys": payments.purge_idempotency_keys,
+        "streams.keep_days": Retention(opened.db, StreamOptions()).keep_days,
     }
 
 
@@ -202,6 +207,11 @@ def operations(handlers: list[object]) -> dict[str, Handler]:
 def create_relay(opened: Resources) -> Relay:
     """The process that moves committed events to the log."""
     return Relay(opened.db, opened.redis, StreamOptions())
+
+
+def create_consumers(opened: Resources) -> Consumers:
+    """The process that runs the readers of the log."""
+    return Consumers(opened.db, opened.redis, CONSUMERS, StreamOptions())
 
 
 def create_vendor_sandbox(config: Config) -> web.Application:

@@ -227,7 +227,9 @@ class Presence:
         told = self._told.get(channel)
         heard_by = told.heard_by if told is not None and told.body == body else frozenset()
         for connection in connections:
-            if connection not in heard_by and channel in connection.channels:  # it may have left meanwhile
+            # it may have left, or have begun to say good-bye, while Redis was asked
+            is_there = channel in connection.channels and not connection.ended.done()
+            if is_there and connection not in heard_by:
                 connection.send("presence", body, key=f"presence {channel}")
         self._told[channel] = _Told(body, frozenset(connections), now)
 

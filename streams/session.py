@@ -2,7 +2,7 @@
 
 place: room for one more?
 open:  admit ─▶ register in the hub, hold ─▶ backlog ─▶ (transport sends) ─▶ live
-watch: once a second: gone? revoked? cursor grown old?
+watch: once a second: gone? revoked? a right withdrawn? cursor grown old?
 drain: refuse new streams; end the open ones over `drain_s`, each with its own moment to come back
 """
 
@@ -73,26 +73,13 @@ class Sessions:
     ) -> AsyncIterator[Opened]:
         """A stream for the length of the block, registered before its backlog is read.
 
-        Raises NotAuthenticated for a revoked session, StorageBusy when the backlog cannot be read, Unavailable when
-        the ground moved while it was, or the process is stopping by now.
+        Raises NotAuthenticated for a revoked session, TooManyStreams, StorageBusy when rights or backlog cannot be
+        read, Unavailable when the ground moved while they were, or the process is stopping by now.
         """
+        open_streams = metrics.CONNECTIONS.labels(connection.framing.transport)
         try:
-            await self.admission.refuse_revoked(connection.principal)
-            grant = await self.admission.grant(connection.principal, wanted)
-            self._refuse_while_draining()  # with no pause before the hub knows it: else nobody would end this stream
-            self.hub.add(connection, grant.channels)
-            resumption = await self._resumer.resume(connection, cursor)
-            if connection.ended.done() and connection.ended.result().close is Close.INSUFFICIENT_STATE:
-                raise Unavailable("The log was replaced meanwhile; connect again.")
-            body = {
-                "cursor": self.hub.cursor_at(resumption.position),
-                **resumption.json(),
-                "ttl_s": connection.ttl_s,
-                "channels": sorted(grant.channels),
-                "refused": list(grant.refused),
-            }
-            with metrics.CONNECTIONS.labels(connection.framing.transport).track_inprogress():
-                yield Opened(connection, body, resumption.backlog)
+            with self.admission.place_of(connection.principal), open_streams.track_inprogress():
+                yield await self._begin(connection, wanted, cursor)
         finally:
             connection.end(Close.NORMAL)
             self.hub.remove(connection)
@@ -102,6 +89,23 @@ class Sessions:
             if not self.hub.connections:
                 self._closed.set()
 
+    async def _begin(self, connection: Connection, wanted: Iterable[str] | None, cursor: str | None) -> Opened:
+        await self.admission.refuse_revoked(connection.principal)
+        grant = await self.admission.grant(connection.principal, wanted)
+        self._refuse_while_draining()  # with no pause before the hub knows it: else nobody would end this stream
+        self.hub.add(connection, grant.channels)
+        resumption = await self._resumer.resume(connection, cursor)
+        if connection.ended.done() and connection.ended.result().close is Close.INSUFFICIENT_STATE:
+            raise Unavailable("The log was replaced meanwhile; connect again.")
+        body = {
+            "cursor": self.hub.cursor_at(resumption.position),
+            **resumption.json(),
+            "ttl_s": connection.ttl_s,
+            "channels": sorted(grant.channels),
+            "refused": list(grant.refused),
+        }
+        return Opened(connection, body, resumption.backlog)
+
     async def watch(self) -> None:
         """Look after open streams until cancelled."""
         last_ping = 0.0
@@ -109,6 +113,7 @@ class Sessions:
             await asyncio.sleep(self.options.revocation_check_s)
             self._look_at_outlets()
             await self._end_revoked()
+            await self._leave_withdrawn()
             now = asyncio.get_running_loop().time()
             if now - last_ping >= self.options.ping_s:
                 last_ping = now
@@ -154,3 +159,17 @@ class Sessions:
         except Exception as fault:
             # asked again in a second; until then a stream is no more trusted than its token, which is short-lived
             logger.warning("streams.revocation_unknown", extra={"fault": type(fault).__name__})
+
+    async def _leave_withdrawn(self) -> None:
+        """Take open streams off the channels that their users may read no longer, and say so."""
+        try:
+            withdrawn = await self.admission.withdrawn(self.hub.connections)
+        except Exception as fault:
+            # what was granted stays until it can be asked about: see docs/adr/0024-channels-rights-and-presence.md
+            logger.warning("streams.rights_unknown", extra={"fault": type(fault).__name__})
+            return
+        for connection, channels in withdrawn.items():
+            for channel in channels:
+                self.hub.unsubscribe(connection, channel)
+            if not connection.ended.done():
+                connection.send("unsubscribed", {"channels": sorted(channels), "reason": "forbidden"})

@@ -6,6 +6,8 @@ has framed once are written as they are. Source: WHATWG HTML §9.2.
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import HttpVersion11, web
 from aiohttp_sse import EventSourceResponse
 
@@ -58,7 +60,9 @@ class EventStreams:
             if writer is not None:
                 outlet = Outlet(request.protocol, writer, options, lambda: connection.end(Close.SLOW))
                 connection.go_live(outlet, "ready", opened.body, opened.backlog)
-                await self._say_goodbye(connection, outlet, await connection.ended)
+                # shielded: a handler that is cancelled here must not take the connection's ending with it
+                ending = await asyncio.shield(connection.ended)
+                await self._say_goodbye(connection, outlet, ending)
         return response
 
     async def _say_goodbye(self, connection: Connection, outlet: Outlet, ending: Ending) -> None:

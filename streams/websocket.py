@@ -129,7 +129,7 @@ class WebSockets:
         connection.go_live(outlet, "welcome", opened.body, opened.backlog)
         reading = asyncio.create_task(self._read(socket, connection), name="streams.read")
         try:
-            ending = await connection.ended
+            ending = await asyncio.shield(connection.ended)
             await self._say_goodbye(socket, connection, outlet, ending, reading)
         finally:
             reading.cancel()
@@ -266,9 +266,8 @@ def _as_narrow(principal: Principal, before: Principal) -> Principal:
 
 
 def _close_for(problem: Problem) -> Close:
-    return {401: Close.TOKEN_INVALID, 403: Close.FORBIDDEN, 400: Close.PROTOCOL}.get(
-        problem.status, Close.INSUFFICIENT_STATE
-    )
+    codes = {400: Close.PROTOCOL, 401: Close.TOKEN_INVALID, 403: Close.FORBIDDEN, 429: Close.LIMIT}
+    return codes.get(problem.status, Close.INSUFFICIENT_STATE)
 
 
 def _error(problem: Problem) -> dict[str, Any]:

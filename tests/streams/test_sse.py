@@ -144,6 +144,18 @@ async def test_one_who_vanishes_leaves_nothing_behind(node: Node) -> None:
     assert node.realtime._hub._by_channel == {}
 
 
+async def test_one_who_has_just_left_does_not_hold_up_a_process_that_stops(
+    database: Database, redis: Redis, people: People
+) -> None:
+    """A handler that was cancelled took the end of its stream with it, and the drain waited for that to the last."""
+    loop = asyncio.get_running_loop()
+    async with serving(database, redis, people) as node:
+        client = await SseClient.open(node, people.sign_in()[0])
+        await client.close()
+        began = loop.time()
+    assert loop.time() - began < FAST.write_deadline_s / 2
+
+
 async def test_a_client_of_http_1_0_gets_the_stream_without_chunks(
     database: Database, relay: Relay, node: Node
 ) -> None:

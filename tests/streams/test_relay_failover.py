@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 from redis.asyncio import Redis
 
 from storage.db import Database
-from storage.embedded import EmbeddedValkey
+from storage.embedded import EmbeddedPostgres, EmbeddedValkey
 from streams.options import StreamOptions
 from streams.relay import LOCK_CLASS, Relay
 from tests.streams.harness import emit, log_of, reached, relaying, settled, signed_up, user_id
+from tests.streams.link import Link
+from tests.streams.roles import SILENCE_S
 
 TAKEOVER_S = 5.0
+AS_IN_PRODUCTION = StreamOptions()
 
 
 @asynccontextmanager
@@ -71,9 +76,10 @@ class Writer:
 async def test_the_leader_is_killed_or_frozen_and_another_takes_over(
     database: Database, database_dsn: str, redis: Redis, valkey: EmbeddedValkey, sign: signal.Signals
 ) -> None:
-    async with relay_process(database_dsn, valkey, lease_s=2.0) as process:
+    """With the lease and the patience of production."""
+    async with relay_process(database_dsn, valkey, lease_s=AS_IN_PRODUCTION.relay_lease_s) as process:
         await reached(lambda: (leader(database_dsn) or (0, ""))[1] == "relay-process", what="the first leader")
-        async with relaying(database, redis) as stand_by:
+        async with relaying(database, redis, AS_IN_PRODUCTION) as stand_by:
             writer = Writer(database)
             await reached(lambda: log_of(database), what="something moved by the first leader")
             assert not stand_by.leading
@@ -90,6 +96,52 @@ async def test_the_leader_is_killed_or_frozen_and_another_takes_over(
     assert [entry.event_id for entry in entries] == written
     assert [entry.position for entry in entries] == list(range(1, len(written) + 1))
     assert moved_by_first > 0
+
+
+@pytest.mark.parametrize("way", ["cut", "lost", "stalled"])
+async def test_the_leaders_network_fails_and_another_takes_over(
+    database: Database, database_dsn: str, postgres: EmbeddedPostgres, redis: Redis, way: str
+) -> None:
+    """Reset, silent on the connections there are, or silent altogether; then it comes back as a stand-by."""
+    link = Link("postgres", postgres.socket_dir / ".s.PGSQL.5432")
+    await link.open()
+    far = Database(linked(database_dsn, link), pool_min=1, pool_max=2, silence_s=SILENCE_S)
+    await far.connect()
+    dice = random.Random(0)
+    try:
+        async with relaying(far, redis, AS_IN_PRODUCTION) as first:
+            await reached(lambda: first.leading)
+            async with relaying(database, redis, AS_IN_PRODUCTION) as second:
+                writer = Writer(database)
+                await reached(lambda: log_of(database), what="something moved by the first leader")
+                if way == "cut":
+                    link.stall()
+                    link.cut(dice)
+                elif way == "lost":
+                    link.lose(dice)
+                else:
+                    link.stall()
+                await reached(lambda: second.leading, within_s=TAKEOVER_S, what="a new leader")
+                moved = len(await log_of(database))
+                await reached(lambda: len(writer.written) > moved + 50)
+                await reached(lambda: not first.leading, what="a first leader that knows")
+                link.flow()
+                link.cut(dice)
+            # the second has left
+            await reached(lambda: first.leading, within_s=2 * TAKEOVER_S, what="the first leader again")
+            written = await writer.stop()
+            entries = await settled(database)
+        assert [entry.event_id for entry in entries] == written
+        assert [entry.position for entry in entries] == list(range(1, len(written) + 1))
+    finally:
+        await far.disconnect()
+        await link.close()
+
+
+def linked(dsn: str, link: Link) -> str:
+    """The same database through a link."""
+    parts = urlsplit(dsn)
+    return f"postgresql://{parts.username}@127.0.0.1:{link.port}{parts.path}?sslmode=disable"
 
 
 async def test_the_leaders_session_is_ended_by_the_server_and_it_leads_again(

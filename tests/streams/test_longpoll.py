@@ -90,9 +90,10 @@ async def test_what_was_missed_comes_at_once_and_byte_for_byte_as_in_a_stream(
 async def test_a_poll_waits_for_the_next_event_and_holds_no_connection_to_the_database(
     database: Database, redis: Redis, relay: Relay, people: People
 ) -> None:
-    async with serving(database, redis, people) as node:
+    async with serving(database, redis, people, replace(FAST, max_streams_per_user=30)) as node:
         token, me = people.sign_in()
         cursor = (await asked(node, token))["cursor"]
+        await reached(lambda: node.realtime.open_streams == 0)
         polls = [asyncio.create_task(asked(node, token, cursor=cursor, wait_s=HOUR_S)) for _ in range(30)]
         await waiting(node, 30)  # more than the pool has connections
         assert node.realtime.open_streams == 30

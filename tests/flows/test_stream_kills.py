@@ -24,12 +24,13 @@ from streams.log import LogEntry
 from tests.conftest import server_folder
 from tests.streams.harness import SECRETS, reached
 from tests.streams.kill_rig import NODES, RELAYS, Rig, open_rig
-from tests.streams.reader import Got, Reader
+from tests.streams.reader import Got, Reader, Transport
 from tests.streams.roles import LEASE_S, NODE_OPTIONS
 
 EVENTS = int(os.environ.get("FUZZ_EVENTS", "6000"))
 RATE = 500  # events a second
-CLIENTS = 24
+CLIENTS = 30
+TRANSPORTS: tuple[Transport, ...] = ("websocket", "sse", "websocket", "sse", "poll")
 BACK_S = 30.0  # for every client to get what was committed after a fault
 OVERLAPPING = 0.2  # the share of faults that the next one does not wait for
 FREEZE_S = LEASE_S + 1.0
@@ -141,7 +142,7 @@ async def crowd(rig: Rig, dice: random.Random) -> AsyncIterator[list[Reader]]:
     cursors = CursorCodec(SECRETS)
     readers = [
         Reader(
-            "websocket" if n % 2 else "sse", frozenset(dice.sample(rig.channels, dice.randint(1, 4))), rig.addresses,
+            TRANSPORTS[n % len(TRANSPORTS)], frozenset(dice.sample(rig.channels, dice.randint(1, 4))), rig.addresses,
             cursors=cursors, load=rig.log, dice=random.Random(dice.getrandbits(32)), window=NODE_OPTIONS.replay_window,
         )
         for n in range(CLIENTS)
@@ -212,7 +213,7 @@ def summary(rig: Rig, killer: Killer, readers: list[Reader], seconds: float) -> 
         f"{rig.committed} events, {killer.done.total()} faults, {len(readers)} clients, {seconds:.0f} s",
         f"transactions: {', '.join(f'{what} {count}' for what, count in ends.items())}",
     ]
-    for transport in ("websocket", "sse"):
+    for transport in sorted(set(TRANSPORTS)):
         total: Counter[str] = Counter()
         for reader in readers:
             if reader.transport == transport:

@@ -44,7 +44,7 @@ ROLLED_BACK = 0.15
 OPTIONS = replace(FAST, hub_ring=24, replay_events=10, replay_window=150, hub_poll_s=0.3, ping_s=0.1)
 PATHS = {
     "new", "ring", "log", "expired", "too_many", "ahead of the node", "changed channels", "nothing missed",
-    "websocket", "sse",
+    "websocket", "sse", "poll",
 }  # fmt: skip
 CURSORS = CursorCodec(SECRETS)
 
@@ -181,25 +181,45 @@ class Walk:
             await asyncio.sleep(self._dice.choice((0, 0, 0.1, 0.3)))
 
     async def _visit(self, cursor: str | None) -> Visit:
-        dice, node = self._dice, self._dice.choice(self._nodes)
-        channels = frozenset(dice.sample(self.channels, dice.randint(1, 3)))
+        channels = frozenset(self._dice.sample(self.channels, self._dice.randint(1, 3)))
+        visit = self._dice.choice((self._websocket, self._sse, self._poll))
+        return await visit(self._dice.choice(self._nodes), cursor, channels)
+
+    async def _websocket(self, node: Node, cursor: str | None, channels: frozenset[str]) -> Visit:
         before = position(node.realtime.cursor)
-        if dice.random() < 0.5:
-            chosen = {} if cursor is None else {"cursor": cursor}
-            websocket = await WsClient.open(node, self._token, channels=sorted(channels), **chosen)
-            visit = Visit("websocket", cursor, channels, before, position(node.realtime.cursor))
-            await self._talk(websocket)
-            await self._leave(websocket)
-            visit.messages.extend((m["op"], m["event"] if m["op"] == "event" else m) for m in websocket.messages)
-        else:
-            sse = await SseClient.open(node, self._token, last_event_id=cursor, channels=",".join(sorted(channels)))
-            visit = Visit("sse", cursor, channels, before, position(node.realtime.cursor))
-            await self._wait_for(lambda: len(sse.blocks))
-            await sse.close()
-            visit.messages.append(("ready", sse.first))
-            visit.messages.extend(("event", event) for event in sse.events)
-            assert len(visit.messages) == len(sse.blocks)
-            visit.messages.append(("moved", {"cursor": sse.last_event_id}))
+        chosen = {} if cursor is None else {"cursor": cursor}
+        client = await WsClient.open(node, self._token, channels=sorted(channels), **chosen)
+        visit = Visit("websocket", cursor, channels, before, position(node.realtime.cursor))
+        await self._talk(client)
+        await self._leave(client)
+        visit.messages.extend((m["op"], m["event"] if m["op"] == "event" else m) for m in client.messages)
+        return visit
+
+    async def _sse(self, node: Node, cursor: str | None, channels: frozenset[str]) -> Visit:
+        before = position(node.realtime.cursor)
+        client = await SseClient.open(node, self._token, last_event_id=cursor, channels=",".join(sorted(channels)))
+        visit = Visit("sse", cursor, channels, before, position(node.realtime.cursor))
+        await self._wait_for(lambda: len(client.blocks))
+        await client.close()
+        visit.messages.append(("ready", client.first))
+        visit.messages.extend(("event", event) for event in client.events)
+        assert len(visit.messages) == len(client.blocks)
+        visit.messages.append(("moved", {"cursor": client.last_event_id}))
+        return visit
+
+    async def _poll(self, node: Node, cursor: str | None, channels: frozenset[str]) -> Visit:
+        before = position(node.realtime.cursor)
+        query = {"channels": ",".join(sorted(channels)), "wait_s": str(self._dice.choice((0, 0.1)))}
+        if cursor is not None:
+            query["cursor"] = cursor
+        headers = {"Authorization": f"Bearer {self._token}"}
+        async with node.session.get(node.url("/poll"), params=query, headers=headers) as response:
+            answer = await response.json()
+        visit = Visit("poll", cursor, channels, before, position(node.realtime.cursor))
+        assert len(answer["events"]) == (answer["count"] if answer["recovered"] else 0)
+        visit.messages.append(("answer", answer))
+        visit.messages.extend(("event", event) for event in answer["events"])
+        visit.messages.append(("moved", answer))
         return visit
 
     async def _talk(self, client: WsClient) -> None:

@@ -121,6 +121,10 @@ class Stream {
     this.view.event(event, replayed);
   }
 
+  left({ channels }) {
+    this.view.note(`no longer yours to read: ${channels.join(", ")}`, true);
+  }
+
   move(cursor) {
     this.cursor = cursor;
     this.cursorAt = Date.now();
@@ -191,6 +195,7 @@ class WebSocketStream extends Stream {
     else if (message.op === "welcome") this.opened(message);
     else if (message.op === "pong") this.move(message.cursor);
     else if (message.op === "going_away") this.afterMs = message.reconnect_after_ms;
+    else if (message.op === "unsubscribed") this.left(message);
     else if (message.op === "error") this.view.note(message.message, true);
   }
 
@@ -212,6 +217,7 @@ class EventSourceStream extends Stream {
     source.onerror = () => this.lost("connection lost");
     source.addEventListener("ready", ({ data }) => this.opened(JSON.parse(data)));
     for (const type of EVENT_TYPES) source.addEventListener(type, ({ data }) => this.event(JSON.parse(data)));
+    source.addEventListener("unsubscribed", ({ data }) => this.left(JSON.parse(data)));
     source.addEventListener("going_away", ({ data }) => {
       const { code, reason, reconnect_after_ms: afterMs } = JSON.parse(data);
       this.lost(`the server ends this stream: ${reason}`, code, afterMs);

@@ -213,6 +213,16 @@ def test_a_resumed_stream_says_how_many_events_follow(compiler: Compiler, compil
     assert compiled(lines) == [7]
 
 
+def test_what_the_readme_tells_frontend_teams_compiles(tmp_path: Path, node_modules: Path) -> None:
+    compiler = TypeScript(tmp_path, node_modules)
+    (tmp_path / "events.ts").write_text(types_in("typescript", DOCUMENT), "utf-8")
+    (example,) = re.findall(r"```ts\n(.*?)```", (CONTRACTS.parent / "README.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "client.ts").write_text(example, "utf-8")
+    assert compiler.broken_lines("client.ts") == []
+    (tmp_path / "client.ts").write_text(example.replace("reconnect_after_ms", "reconnect_after_s"), "utf-8")
+    assert compiler.broken_lines("client.ts") != []
+
+
 @pytest.mark.parametrize("language", ["python", "typescript"])
 def test_the_same_document_gives_the_same_text(language: str) -> None:
     assert types_in(language, DOCUMENT) == types_in(language, EventsDocument(DOCUMENT.source))

@@ -122,6 +122,10 @@ class Stack:
         """The types of all events so far."""
         return {event.type for event in self._events()}
 
+    def told_on(self) -> set[tuple[str, str]]:
+        """The types of all events so far, with the kinds of the channels that each went to."""
+        return {(event.type, channel.partition(":")[0]) for event in self._events() for channel in event.channels}
+
     def check_events(self) -> None:
         """Hold every event to its contract, as it stands in the database: whoever wrote it, and however."""
         for event in self._events():

@@ -247,4 +247,5 @@ def _event(
     }
     if failure is not None:
         data["failure_code"] = failure
-    return Event(type=type, subject=deposit.id, channels=(f"user:{deposit.user_id}",), data=data)
+    channels = (f"user:{deposit.user_id}", f"payment:{deposit.id}")
+    return Event(type=type, subject=deposit.id, channels=channels, data=data)

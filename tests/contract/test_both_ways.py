@@ -218,6 +218,13 @@ def events_in_contract() -> set[str]:
     return {name for name in document["components"]["messages"] if "." in name}
 
 
+def channels_in_contract() -> set[tuple[str, str]]:
+    """The types of events, with the kinds of the channels that they are on."""
+    document = yaml.safe_load((CONTRACTS / "events.yaml").read_text("utf-8"))
+    kinds = {name: channel for name, channel in document["channels"].items() if ":" in channel["address"]}
+    return {(message, kind) for kind, channel in kinds.items() for message in channel["messages"]}
+
+
 def test_every_event_in_the_code_is_in_the_contract_and_the_other_way_round() -> None:
     sources = [path for path in (CONTRACTS.parent / "handlers").rglob("*") if path.suffix in (".py", ".sql")]
     assert {name for path in sources for name in event_types_in(path)} == events_in_contract()
@@ -233,3 +240,4 @@ def test_every_event_in_the_contract_really_happens(stack: Stack) -> None:
             receiver.sign_up_and_in()
             client.transfer(receiver.user_id, "1.00")
         reached(lambda: events_in_contract() <= stack.told(), what="every event")
+    assert stack.told_on() == channels_in_contract()

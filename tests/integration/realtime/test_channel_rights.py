@@ -1,0 +1,219 @@
+"""Who may read which channel, on a real database and over both transports: memberships come and go with their commit."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from contracts import ids
+from handlers.payments import store as payments
+from handlers.realtime import members
+from handlers.realtime.rights import ChannelRights
+from storage.db import Database
+from streams.admission import Asked, PresenceDetail
+from streams.options import StreamOptions
+from tests.streams.harness import (
+    Node,
+    People,
+    SseClient,
+    WsClient,
+    emit,
+    reached,
+    relaying,
+    serving,
+    signed_up,
+    user_id,
+)
+
+WITHIN_S = 2.0
+
+
+@pytest.fixture
+def rights(database: Database) -> ChannelRights:
+    async def started_among(asked: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        async with database.connection() as conn:
+            return await payments.started_among(conn, asked)
+
+    return ChannelRights(database, started_among=started_among)
+
+
+async def change(database: Database, *granted: Asked, withdrawn: Collection[Asked] = ()) -> None:
+    async with database.transaction() as conn:
+        for user, channel in granted:
+            await members.grant(conn, channel, user)
+        for user, channel in withdrawn:
+            await members.withdraw(conn, channel, user)
+
+
+async def deposit_of(database: Database, user: str) -> str:
+    deposit_id = ids.new("dep")
+    async with database.transaction() as conn:
+        await payments.Q.open_deposit(
+            conn, id=deposit_id, user_id=user, amount=500, currency="INR", gateway="razorpay",
+            key_hash=random.randbytes(32), checkout_id=ids.new("chk"),
+        )  # fmt: skip
+    return deposit_id
+
+
+async def test_each_kind_is_read_by_those_of_its_rule(database: Database, rights: ChannelRights) -> None:
+    me, other = user_id(), user_id()
+    mine, theirs = await deposit_of(database, me), await deposit_of(database, other)
+    game, club = f"activity:{ids.new('act')}", f"organisation:{ids.new('org')}"
+    await change(database, (me, game), (other, club), (me, "back_office:kyc"))
+    channels = [
+        f"user:{me}", f"user:{other}", f"wallet:{me}", f"wallet:{other}", f"payment:{mine}", f"payment:{theirs}",
+        f"payment:{ids.new('dep')}", game, club, "back_office:kyc", "back_office:support", "back_office:kitchen", "x", "",
+    ]  # fmt: skip
+    asked = [(user, channel) for user in (me, other) for channel in channels]
+    assert await rights.readable_among(asked) == {
+        (me, f"user:{me}"), (me, f"wallet:{me}"), (me, f"payment:{mine}"), (me, game), (me, "back_office:kyc"),
+        (other, f"user:{other}"), (other, f"wallet:{other}"), (other, f"payment:{theirs}"), (other, club),
+    }  # fmt: skip
+    assert await rights.readable_among([]) == set()
+
+
+async def test_any_mixture_is_answered_as_if_each_were_asked_alone(database: Database, rights: ChannelRights) -> None:
+    seed = random.SystemRandom().randrange(1_000_000)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    users = [user_id() for _ in range(5)]
+    games = [f"activity:{ids.new('act')}" for _ in range(8)]
+    model: set[Asked] = set()
+    for _ in range(20):
+        pair = (dice.choice(users), dice.choice(games))
+        if dice.random() < 0.6:
+            await change(database, pair)
+            model.add(pair)
+        else:
+            await change(database, withdrawn=[pair])
+            model.discard(pair)
+        asked = [(dice.choice(users), dice.choice(games)) for _ in range(dice.randint(1, 40))]
+        assert await rights.readable_among(asked) == model & set(asked)
+
+
+async def test_a_membership_commits_with_the_change_that_gives_it(database: Database, rights: ChannelRights) -> None:
+    me, game = user_id(), f"activity:{ids.new('act')}"
+    with pytest.raises(RuntimeError):
+        async with database.transaction() as conn:
+            assert await members.grant(conn, game, me)
+            raise RuntimeError
+    assert await rights.readable_among([(me, game)]) == set()
+    async with database.transaction() as conn:
+        assert [await members.grant(conn, game, me) for _ in range(2)] == [True, False]
+        assert [row["user_id"] for row in await members.of_channel(conn, game)] == [me]
+        assert [row["channel"] for row in await members.of_user(conn, me)] == [game]
+        assert [await members.withdraw(conn, game, me) for _ in range(2)] == [True, False]
+        assert await members.of_user(conn, me) == []
+
+
+@pytest.mark.parametrize(
+    "channel", ["user:usr_1", f"wallet:{user_id()}", "back_office:kitchen", "activity:", "pitch:1"]
+)
+async def test_nobody_is_made_a_member_of_what_has_none(database: Database, channel: str) -> None:
+    async with database.transaction() as conn:
+        for act in (members.grant, members.withdraw):
+            with pytest.raises(ValueError, match="no channel that has members"):
+                await act(conn, channel, user_id())
+
+
+@dataclass
+class Real(People):
+    """Tokens of the harness, and the rights of the product."""
+
+    rights: ChannelRights = field(kw_only=True)
+
+    def default_channels(self, user_id: str) -> frozenset[str]:
+        return self.rights.default_channels(user_id)
+
+    def is_withdrawable(self, channel: str) -> bool:
+        return self.rights.is_withdrawable(channel)
+
+    def presence(self, channel: str) -> PresenceDetail | None:
+        return self.rights.presence(channel)
+
+    async def readable_among(self, asked: Collection[Asked]) -> set[Asked]:
+        return await self.rights.readable_among(asked)
+
+
+@pytest.fixture
+async def node(database: Database, redis: Redis, rights: ChannelRights) -> AsyncIterator[Node]:
+    """As in production, but for the length of its good-bye."""
+    async with (
+        relaying(database, redis, StreamOptions()),
+        serving(database, redis, Real(rights=rights), StreamOptions(drain_s=0.0)) as node,
+    ):
+        yield node
+
+
+async def test_a_withdrawn_membership_is_gone_in_two_seconds_on_both_transports(database: Database, node: Node) -> None:
+    token, me = node.people.sign_in()
+    game, desk = f"activity:{ids.new('act')}", "back_office:support"
+    await change(database, (me.user_id, game), (me.user_id, desk))
+    channels = [f"user:{me.user_id}", game, desk]
+    clients: list[WsClient | SseClient] = [
+        await WsClient.open(node, token, channels=channels),
+        await SseClient.open(node, token, channels=",".join(channels)),
+    ]
+    begin = clients[0].first["cursor"]
+    kept = await emit(database, signed_up(me.user_id, channels=(game,)))
+    for client in clients:
+        assert client.first["refused"] == []
+        await reached(lambda client=client: client.event_ids == kept)
+
+    await change(database, withdrawn=[(me.user_id, game)])
+    loop = asyncio.get_running_loop()
+    committed_at = loop.time()
+    await reached(lambda: all(client.of("unsubscribed") for client in clients))
+    assert loop.time() - committed_at <= WITHIN_S
+    await emit(database, signed_up(me.user_id, channels=(game,)))
+    later = await emit(database, signed_up(me.user_id, channels=(desk,)), signed_up(me.user_id))
+    for client in clients:
+        assert [message["channels"] for message in client.of("unsubscribed")] == [[game]]
+        await reached(lambda client=client: len(client.event_ids) >= 3)
+        assert client.event_ids == kept + later
+        await client.close()
+
+    again = await WsClient.open(node, token, channels=channels, cursor=begin)
+    await reached(lambda: len(again.event_ids) >= 2)
+    assert (again.first["refused"], again.first["count"], again.event_ids) == ([game], 2, later)
+    await again.close()
+
+
+async def test_a_stream_carries_ones_own_channels_and_others_by_name(database: Database, node: Node) -> None:
+    token, me = node.people.sign_in()
+    deposit = f"payment:{await deposit_of(database, me.user_id)}"
+    await change(database, (me.user_id, "back_office:support"))
+    client = await WsClient.open(node, token)
+    assert client.first["channels"] == sorted(node.people.default_channels(me.user_id))
+    foreign = f"payment:{ids.new('dep')}"
+    await client.socket.send_json({"op": "subscribe", "channels": [deposit, foreign, "back_office:support"]})
+    await reached(lambda: client.of("subscribed"))
+    [answer] = client.of("subscribed")
+    assert answer["refused"] == [foreign]
+    assert {deposit, "back_office:support"} <= set(answer["channels"])
+    await client.close()
+
+
+def test_the_options_keep_the_promise() -> None:
+    """A round of questions a second, and as much again for a slow answer."""
+    assert StreamOptions().revocation_check_s * 2 <= WITHIN_S
+
+
+async def test_many_streams_are_one_query(database: Database, rights: ChannelRights) -> None:
+    """Two thousand people with five channels each, in one round of questions."""
+    users = [user_id() for _ in range(2000)]
+    games = [f"activity:{ids.new('act')}" for _ in range(5)]
+    pairs = [(user, game) for user in users for game in games]
+    async with database.transaction() as conn:
+        await conn.raw.executemany("INSERT INTO channel_members (user_id, channel) VALUES ($1, $2)", pairs[::2])
+        statements: list[Any] = []
+        conn.raw.add_query_logger(statements.append)
+        assert await rights.readable_among(pairs) == set(pairs[::2])
+        conn.raw.remove_query_logger(statements.append)
+    assert len(statements) == 1

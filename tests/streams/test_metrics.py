@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from aiohttp import ClientSession
+import asyncio
+import os
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from aiohttp import ClientError, ClientSession
 from aiohttp.test_utils import unused_port
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
 from matchday import metrics, processes
+from matchday.home import Home
+from matchday.supervisor import Stack
 from storage.db import Database
+from storage.embedded import EmbeddedValkey
 from streams.consumer import Consumer
 from streams.relay import Relay
 from tests.streams.harness import emit, reached, relaying, settled, signed_up, user_id
 from tests.streams.test_consumer import consuming, position_of
 
+START_S = 60.0
 KNOWN_LABELS = {"group", "transport", "outcome", "reason", "source", "le"}
 
 
@@ -63,6 +75,61 @@ async def test_a_group_tells_how_far_behind_it_is_and_what_it_gave_up(
         await reached(passed)
         await reached(lambda: value("consumer_lag_events", group="measured") == 0)
     assert value("dead_letters_total", group="measured") == 2
+
+
+@asynccontextmanager
+async def role(name: str, environment: dict[str, str]) -> AsyncIterator[Process]:
+    """`matchday NAME` in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "matchday", name, env={**os.environ, **environment}, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def test_each_role_serves_its_own_when_it_is_told_a_port(
+    database: Database, database_dsn: str, valkey: EmbeddedValkey, redis: Redis, home: Path
+) -> None:
+    home.mkdir()
+    settings = {"DATABASE_URL": database_dsn, "REDIS_URL": valkey.url}
+    ports = {"relay": unused_port(), "consumers": unused_port()}
+    environments = {
+        name: Home(home).environment({**settings, "METRICS_PORT": str(port)}) for name, port in ports.items()
+    }
+
+    async def told(name: str, line: str) -> bool:
+        with suppress(ClientError):
+            response = await session.get(f"http://127.0.0.1:{ports[name]}/metrics")
+            return line in (await response.text()).splitlines()
+        return False
+
+    async with (
+        ClientSession() as session,
+        role("relay", environments["relay"]),
+        role("consumers", environments["consumers"]),
+    ):
+        await reached(lambda: told("relay", "matchday_relay_leading 1.0"), within_s=START_S)
+        await emit(database, signed_up(user_id()), signed_up(user_id()))
+        await reached(
+            lambda: told("consumers", 'matchday_consumer_lag_events{group="analytics"} 0.0'), within_s=START_S
+        )
+        await reached(lambda: counted(database, 2))
+        assert await told("relay", "matchday_relay_lag_seconds_count 1.0")
+
+
+async def counted(database: Database, events: int) -> bool:
+    async with database.connection() as conn:
+        return bool(await conn.raw.fetchval("SELECT sum(events) FROM event_counts") == events)
+
+
+def test_on_one_machine_each_role_has_the_port_after_the_one_before(home: Path) -> None:
+    home.mkdir()
+    stack = Stack(Home(home), {"METRICS_PORT": "9100"}, say=print, log_dir=None)
+    assert [stack._metrics_port(number)["METRICS_PORT"] for number in range(3)] == ["9100", "9101", "9102"]
+    assert Stack(Home(home), {}, say=print, log_dir=None)._metrics_port(1) == {}
 
 
 async def test_prometheus_reads_them_on_a_port_of_their_own() -> None:

@@ -214,13 +214,13 @@ class WebSockets:
             match message["op"]:
                 case "ping":
                     connection.cursor_sent_at = hub.position
-                    connection.send("pong", {"cursor": hub.cursor})
+                    self._tell_cursor(connection, "pong", {})
                 case "subscribe":
                     await self._subscribe(connection, message["channels"])
                 case "unsubscribe":
                     for channel in message["channels"]:
                         hub.unsubscribe(connection, channel)
-                    connection.send("subscribed", self._standing(connection, ()))
+                    self._tell_cursor(connection, "subscribed", _standing(connection, ()))
                 case "refresh":
                     with metrics.REFRESHES.labels("refused").count_exceptions():
                         await self._refresh(connection, message["token"])
@@ -238,7 +238,7 @@ class WebSockets:
             return
         for channel in grant.channels:
             self._sessions.hub.subscribe(connection, channel)
-        connection.send("subscribed", self._standing(connection, grant.refused))
+        self._tell_cursor(connection, "subscribed", _standing(connection, grant.refused))
 
     async def _refresh(self, connection: Connection, token: str) -> None:
         """Go on with a new token of the same user; what it may not read any more is left and named."""
@@ -252,10 +252,20 @@ class WebSockets:
         for channel in grant.refused:
             self._sessions.hub.unsubscribe(connection, channel)
         connection.renew(principal)
-        connection.send("refreshed", {"ttl_s": connection.ttl_s, **self._standing(connection, grant.refused)})
+        body = {"ttl_s": connection.ttl_s, **_standing(connection, grant.refused)}
+        self._tell_cursor(connection, "refreshed", body)
 
-    def _standing(self, connection: Connection, refused: Sequence[str]) -> dict[str, Any]:
-        return {"channels": sorted(connection.channels), "refused": refused, "cursor": self._sessions.hub.cursor}
+    def _tell_cursor(self, connection: Connection, op: str, body: dict[str, Any]) -> None:
+        """Say something with the cursor of what this process has seen; only to those who have been sent all of it.
+
+        A stream that is about to end is sent no more events: with a newer cursor it would come back and miss some.
+        """
+        if not connection.ended.done():
+            connection.send(op, {**body, "cursor": self._sessions.hub.cursor})
+
+
+def _standing(connection: Connection, refused: Sequence[str]) -> dict[str, Any]:
+    return {"channels": sorted(connection.channels), "refused": refused}
 
 
 def _as_narrow(principal: Principal, before: Principal) -> Principal:

@@ -13,9 +13,21 @@ from redis.asyncio import Redis
 
 from contracts.errors import StorageBusy
 from storage.db import Database
+from streams.connection import Close
 from streams.options import KIB, StreamOptions
 from streams.relay import Relay
-from tests.streams.harness import FAST, Node, People, SseClient, WsClient, emit, reached, serving, signed_up
+from tests.streams.harness import (
+    FAST,
+    Node,
+    People,
+    SseClient,
+    WsClient,
+    emit,
+    reached,
+    serving,
+    settled,
+    signed_up,
+)
 
 
 async def raw(node: Node, *messages: str | bytes, path: str = "/ws") -> WsClient:
@@ -215,6 +227,33 @@ async def test_pong_carries_the_newest_cursor_even_if_the_events_were_others(
     await reached(lambda: client.of("pong"))
     assert client.messages[-1] == {"op": "pong", "cursor": node.realtime.cursor}
     await client.close()
+
+
+async def test_a_stream_that_is_about_to_end_is_given_no_cursor_of_what_it_was_not_sent(
+    database: Database, redis: Redis, relay: Relay, people: People
+) -> None:
+    """Between the end and the good-bye there is time for an event and for a ping; the event was lost."""
+    asleep = replace(FAST, hub_poll_s=3600.0, heartbeat_s=3600.0)
+    async with serving(database, redis, people, asleep) as node, serving(database, redis, people) as other:
+        hub = node.realtime._hub
+        await reached(lambda: hub._wakeups.resubscribed == 2)
+        hub._tasks[0].cancel()
+        token, me = people.sign_in()
+        client = await WsClient.open(node, token)
+        [connection] = hub.connections
+        sent = await emit(database, signed_up(me.user_id))
+        [entry] = await settled(database)
+        connection.end(Close.GOING_AWAY)
+        hub._dispatch([hub.delivery(entry)])
+        carry_out = node.realtime._websockets._carry_out
+        await carry_out({"op": "ping"}, connection)
+        await carry_out({"op": "subscribe", "channels": [f"user:{me.user_id}"]}, connection)
+        await carry_out({"op": "refresh", "token": token}, connection)
+        await client.ended()
+        assert [message["op"] for message in client.messages] == ["welcome", "going_away"]
+        again = await WsClient.open(other, token, cursor=client.cursor)
+        await reached(lambda: again.event_ids == sent)
+        await again.close()
 
 
 async def test_a_second_connect_ends_the_stream(node: Node) -> None:

@@ -32,6 +32,7 @@ from matchday import wiring
 from storage.db import Database
 from streams import log
 from streams.log import Q as STREAMS
+from streams.relay import today
 from streams.schema import MessageContract
 from tests.money import past
 from tests.money.test_reading import LATER, months_ago
@@ -92,9 +93,11 @@ class Wallets:
     async def told(self) -> list[log.LogEntry]:
         """What was told since the last time: the relay's work, once."""
         async with self.db.transaction() as conn:
-            end = await STREAMS.lock_head(conn, shard=log.SHARD)
+            end = await STREAMS.lock_head(conn, shard=log.SHARD, today=today())
+            await STREAMS.ensure_days(conn, first=end["day"], days=1)
+            await STREAMS.begin_day(conn, shard=log.SHARD, day=end["day"])
             await STREAMS.move_batch(
-                conn, shard=log.SHARD, head=end["head"], sequence=end["sequence"], batch=1000
+                conn, shard=log.SHARD, head=end["head"], sequence=end["sequence"], day=end["day"], batch=1000
             )  # fmt: skip
             _, entries = await log.follow(conn, after=end["head"], page=1000)
         for entry in entries:

@@ -80,7 +80,7 @@ class Realtime:
         ]
 
     async def stop(self) -> None:
-        """Say good-bye to every stream over `drain_s`, then stop. For `on_shutdown`: while handlers still run."""
+        """Say good-bye to every stream over `drain_s`, then stop; to be called while handlers still run."""
         await self._sessions.drain()
         for task in self._tasks:
             task.cancel()

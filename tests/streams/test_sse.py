@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import replace
 
 import pytest
@@ -133,6 +134,20 @@ async def test_a_quiet_stream_is_pinged_and_its_cursor_does_not_grow_old(
         again = await SseClient.open(node, token, last_event_id=cursor)
         assert (again.first["recovered"], again.first["count"]) == (True, 0)
         await again.close()
+
+
+async def test_one_whose_network_is_gone_is_noticed_by_the_kernel(node: Node) -> None:
+    """Nothing comes back from a half-open connection, so only the kernel knows that pings are not acknowledged."""
+    token, _ = node.people.sign_in()
+    client = await SseClient.open(node, token)
+    assert node.server.runner is not None
+    server = node.server.runner.server
+    assert server is not None
+    [protocol] = server.connections
+    assert protocol.transport is not None
+    sock = protocol.transport.get_extra_info("socket")
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == FAST.write_deadline_s * 1000
+    await client.close()
 
 
 async def test_one_who_vanishes_leaves_nothing_behind(node: Node) -> None:

@@ -75,6 +75,7 @@ class Relay:
             finally:
                 self.leading = False
                 metrics.RELAY_LEADING.set(0)
+                metrics.OUTBOX_WAITING.set(0)  # whoever leads counts
             await asyncio.sleep(self._options.relay_takeover_s)
 
     async def _lead(self, conn: Connection) -> None:

@@ -161,7 +161,7 @@ async def test_a_reader_opens_the_days_that_it_reads_and_no_others(database: Dat
     def days(*numbers: int) -> list[str]:
         return [f"event_log_{OLD + timedelta(days=number):%Y_%m_%d}" for number in numbers]
 
-    follow, read = Q.follow_log, Q.read_log
+    follow, read, due = Q.follow_log, Q.read_log, Q.next_events
     assert follow.parameters == ("shard", "after", "page")
     assert await scanned(follow.sql, "smallint, bigint, bigint", "0, 100, 20") == days(9), "at the end"
     assert await scanned(follow.sql, "smallint, bigint, bigint", "0, 95, 20") == days(9)
@@ -170,6 +170,8 @@ async def test_a_reader_opens_the_days_that_it_reads_and_no_others(database: Dat
     assert read.parameters == ("shard", "after", "upto", "channels", "page")
     types = "smallint, bigint, bigint, text[], bigint"
     assert await scanned(read.sql, types, "0, 41, 59, ARRAY['user:usr_x'], 300") == days(4, 5)
+    assert due.parameters == ("shard", "after", "upto", "types", "consumer_group")
+    assert await scanned(due.sql, "smallint, bigint, bigint, text[], text", "0, 29, 39, NULL, 'g'") == days(2, 3)
 
 
 def opened(plan: Any) -> set[str]:

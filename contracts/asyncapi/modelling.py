@@ -36,6 +36,7 @@ _LIMITS = frozenset(
 _PLAIN = frozenset({"string", "integer", "number", "boolean", "null"})
 
 EVENTS = "MatchdayEvent"  # the union of all events
+_UNIONS = (EVENTS, "ClientMessage", "ServerMessage", "EventStreamMessage", "EventStreamData")
 
 Schema = Mapping[str, Any]
 
@@ -59,7 +60,7 @@ class _Modeller:
     def __init__(self, document: EventsDocument) -> None:
         self._document = document
         self._definitions: dict[str, Definition] = {}
-        self._origins: dict[str, str] = {}  # name → the pointer it was made for
+        self._origins = dict.fromkeys(_UNIONS, "a union of messages")  # name → what it was made for
         self._open: list[str] = []
 
     def model(self) -> Model:

@@ -145,6 +145,7 @@ def test_named_values_become_constants() -> None:
         (closed({"a": {"$ref": "#/servers/one"}}), r"/a: refers to #/servers/one, which has no name"),
         (closed({"a": {"$ref": "#/components/schemas/Tree"}}), r"#/components/schemas/Tree: contains itself"),
         (closed({"a": {"$ref": "#/components/schemas/NoteMessage"}}), r"NoteMessage is also the name of #/components/messages/note"),
+        (closed({"a": {"$ref": "#/components/schemas/ClientMessage"}}), r"ClientMessage is also the name of a union of messages"),
         (closed({"a": {"$ref": "#/components/schemas/Code"}}), r"Code: x-enum-varnames names each value of enum once"),
         (closed({"a": STRING}, oneOf=[{"minProperties": 1}]), r"note/oneOf: a branch beside properties has required"),
         ({"allOf": [closed({"a": STRING}), closed({"a": {"$ref": "#/components/schemas/Code"}})]}, r"/a: is of two types at once"),
@@ -154,4 +155,4 @@ def test_what_cannot_be_told_is_refused_by_its_place(payload: dict[str, Any], fa
     tree = closed({"children": {"type": "array", "items": {"$ref": "#/components/schemas/Tree"}}})
     code = {"type": "integer", "enum": [1, 2], "x-enum-varnames": ["one"]}
     with pytest.raises(DocumentError, match=fault):
-        typescript(payload, Id=STRING, Tree=tree, Code=code, NoteMessage=closed({"z": STRING}))
+        typescript(payload, Id=STRING, Tree=tree, Code=code, NoteMessage=tree, ClientMessage=tree)

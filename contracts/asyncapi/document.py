@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from contracts.runtime.loading import read_yaml
+from contracts.runtime.loading import ContractError, read_yaml
 
 MESSAGES = "#/components/messages/"
 SCHEMAS = "#/components/schemas/"
 _WEBSOCKET = frozenset({"ws", "wss"})
 
 
-class DocumentError(Exception):
+class DocumentError(ContractError):
     """The document says something that cannot be followed; the text says where."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__([fault])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

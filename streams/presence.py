@@ -52,8 +52,10 @@ for _, row in ipairs(cjson.decode(ARGV[3])) do
 end
 return added
 """
-# For each [channel, most members] of the JSON: [count, member, member …].
+# For each [channel, most members] of the JSON: [count, member, member …]; nothing when the asking node is not among the
+# living, although it was: then who else is there is not known either.
 _READ = """
+if ARGV[2] ~= '' and not redis.call('ZSCORE', KEYS[1], ARGV[2]) then return false end
 local nodes = redis.call('ZRANGE', KEYS[1], 0, -1)
 local answer = {}
 for i, asked in ipairs(cjson.decode(ARGV[1])) do
@@ -91,7 +93,10 @@ class Attendance:
 
 
 class Register:
-    """What all nodes know of who is where: sets of users in Redis. Raises RedisError and OSError."""
+    """What all nodes know of who is where: sets of users in Redis.
+
+    Raises RedisError and OSError, and RegisterLost when Redis has forgotten that it was told before.
+    """
 
     def __init__(self, redis: Redis, options: StreamOptions) -> None:
         self._redis = redis
@@ -103,8 +108,9 @@ class Register:
         self._all_written_at = 0.0
 
     async def write(self, here: Mapping[str, frozenset[str]]) -> None:
-        """Say who is on this node, by channel. Raises RegisterLost when Redis has forgotten that it was told before."""
+        """Say who is on this node, by channel."""
         if not here and not self._written:
+            self._is_written = False  # nothing is kept alive: by the next time, our name will have expired
             return
         now = asyncio.get_running_loop().time()
         known, self._is_written = self._is_written, False
@@ -116,7 +122,7 @@ class Register:
         pipe = self._redis.pipeline(transaction=False)
         for chunk in _chunks(rows) or [[]]:
             pipe.eval(_WRITE, 1, NODES, self._node, self._ttl_ms, orjson.dumps(chunk))
-        was_unknown, *_ = await pipe.execute()
+        was_unknown = any(await pipe.execute())
         if known and was_unknown:
             raise RegisterLost
         self._written, self._is_written = here, True
@@ -128,8 +134,11 @@ class Register:
         rows = [(channel, MAX_MEMBERS if detail == "members" else 0) for channel, detail in asked.items()]
         pipe = self._redis.pipeline(transaction=False)
         for chunk in _chunks(rows):
-            pipe.eval(_READ, 1, NODES, orjson.dumps(chunk))
-        answers = [row for answer in await pipe.execute() for row in orjson.loads(answer)]
+            pipe.eval(_READ, 1, NODES, orjson.dumps(chunk), self._node if self._written else "")
+        replies = await pipe.execute()
+        if None in replies:
+            raise RegisterLost
+        answers = [row for reply in replies for row in orjson.loads(reply)]
         return {
             channel: Attendance(count, sorted(members) if detail == "members" else None)
             for (channel, detail), (count, *members) in zip(asked.items(), answers, strict=True)
@@ -178,7 +187,7 @@ class Presence:
         try:
             async with asyncio.timeout(REDIS_TIMEOUT_S):
                 found = await self._register.read({channel: self._rights.presence(channel)})
-        except (RedisError, OSError) as fault:
+        except (RedisError, OSError, RegisterLost) as fault:
             logger.warning("streams.presence_unknown", extra={"fault": type(fault).__name__})
             raise Unavailable("Presence is not known now.") from None
         return found[channel]
@@ -203,7 +212,8 @@ class Presence:
             return
         due = {channel: self._rights.presence(channel) for channel in audience if self._is_due(channel, now)}
         for channel, attendance in (await self._register.read(due)).items():
-            self._tell(channel, audience[channel], attendance, now)
+            if self._tell(channel, audience[channel], attendance, now):
+                await asyncio.sleep(0)  # a crowd that came at once is told without holding up events
 
     def _audience(self) -> dict[str, list[Connection]]:
         """The live connections on each channel that has presence."""
@@ -220,18 +230,22 @@ class Presence:
         told = self._told.get(channel)
         return told is None or "members" in told.body or now - told.read_at >= self._options.presence_heartbeat_s
 
-    def _tell(self, channel: str, connections: Iterable[Connection], attendance: Attendance, now: float) -> None:
+    def _tell(self, channel: str, connections: Iterable[Connection], attendance: Attendance, now: float) -> bool:
+        """Tell those who have not heard it; whether there were any."""
         body: dict[str, Any] = {"channel": channel, "count": attendance.count}
         if attendance.members is not None and not attendance.is_truncated:
             body["members"] = attendance.members
         told = self._told.get(channel)
         heard_by = told.heard_by if told is not None and told.body == body else frozenset()
-        for connection in connections:
+        news_to = [
+            each for each in connections
             # it may have left, or have begun to say good-bye, while Redis was asked
-            is_there = channel in connection.channels and not connection.ended.done()
-            if is_there and connection not in heard_by:
-                connection.send("presence", body, key=f"presence {channel}")
+            if each not in heard_by and channel in each.channels and not each.ended.done()
+        ]  # fmt: skip
+        for connection in news_to:
+            connection.send("presence", body, key=f"presence {channel}")
         self._told[channel] = _Told(body, frozenset(connections), now)
+        return bool(news_to)
 
     async def _leave(self) -> None:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from streams.admission import PresenceDetail
 
@@ -81,6 +82,7 @@ KINDS = (
 _BY_NAME = {kind.name: kind for kind in KINDS}
 
 
+@lru_cache(maxsize=32_768)  # asked twice a second about every channel of every open stream
 def kind_of(channel: str) -> Kind | None:
     """The kind of a channel by its name; None when no channel can have it."""
     name, _, about = channel.partition(":")

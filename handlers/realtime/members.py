@@ -32,7 +32,8 @@ async def withdraw(conn: Connection, channel: str, user_id: str) -> bool:
 async def among(conn: Connection, asked: Collection[Asked]) -> set[Asked]:
     """Return those of the pairs of user and channel that are memberships, with one query."""
     users, channels = [user_id for user_id, _ in asked], [channel for _, channel in asked]
-    return {(row["user_id"], row["channel"]) for row in await Q.members_among(conn, users=users, channels=channels)}
+    rows = await Q.no_members_among(conn, users=users, channels=channels)
+    return set(asked).difference((row["user_id"], row["channel"]) for row in rows)
 
 
 async def of_channel(conn: Connection, channel: str) -> list[Row]:

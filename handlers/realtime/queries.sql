@@ -8,11 +8,13 @@ RETURNING true;
 -- Let a user read a channel no longer; NULL when there was nothing to withdraw.
 DELETE FROM channel_members WHERE channel = :channel AND user_id = :user_id RETURNING true;
 
--- name: members_among*
--- Those of the pairs of user and channel that are memberships.
-SELECT user_id, channel
+-- name: no_members_among*
+-- Those of the pairs of user and channel that are no memberships: few, when open streams ask.
+SELECT asked.user_id, asked.channel
 FROM unnest(:users::text[], :channels::text[]) AS asked (user_id, channel)
-JOIN channel_members USING (channel, user_id);
+WHERE NOT EXISTS (
+    SELECT FROM channel_members AS held WHERE held.channel = asked.channel AND held.user_id = asked.user_id
+);
 
 -- name: members_of_channel*
 -- A channel's members, in the order of their ids.

@@ -206,6 +206,24 @@ async def test_the_living_stay_however_long_nothing_changes(database: Database, 
         await other.close()
 
 
+async def test_one_who_comes_after_a_quiet_while_is_told_as_usual(
+    redis: Redis,
+) -> None:
+    """A node on which nobody had been for a while took its own expired name for a loss of everything."""
+    game, user = activity(), user_id()
+    register = Register(redis, replace(QUICK, presence_ttl_s=0.5))
+    await register.write({game: frozenset({user})})
+    await register.write({})
+
+    async def expired() -> bool:
+        return not await redis.exists(NODES)
+
+    await reached(expired)
+    await register.write({})
+    await register.write({game: frozenset({user})})
+    assert await register.read({game: "members"}) == {game: Attendance(1, [user])}
+
+
 async def test_redis_that_forgot_everything_makes_nobody_leave(
     database: Database, redis: Redis, people: People
 ) -> None:

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
+import requests
 
 from tests.client import Client, reached
 from tests.stack import Stack
@@ -45,11 +46,24 @@ def load(client: Client) -> Loaded:
     return Loaded(found, answer.headers["Realtime-Cursor"])
 
 
+def opened(client: Client, cursor: str) -> requests.Response:
+    """A stream that begins at a cursor, as soon as the server has noticed that enough of ours before it are gone."""
+
+    def ask() -> requests.Response | None:
+        headers = {"Last-Event-ID": cursor, "Accept": "text/event-stream"}
+        answer = client.request("GET", EVENTS, headers=headers, stream=True)
+        if answer.status_code == 429:
+            answer.close()
+            return None
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    return reached(ask, what="room for a stream")
+
+
 def messages(client: Client, cursor: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The events of a stream that begins at a cursor, by name; it does not end by itself."""
-    headers = {"Last-Event-ID": cursor, "Accept": "text/event-stream"}
-    with client.request("GET", EVENTS, headers=headers, stream=True) as answer:
-        assert answer.status_code == 200, answer.text
+    with opened(client, cursor) as answer:
         name = ""
         for line in answer.iter_lines(chunk_size=1, decode_unicode=True):
             if line.startswith("event: "):

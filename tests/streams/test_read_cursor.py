@@ -143,4 +143,5 @@ async def test_nothing_is_missing_from_a_read_and_its_replay(
         await reached(lambda stream=stream: len(stream.events) >= stream.first["count"], what="the replay")
         assert found | set(stream.event_ids) == others.committed
         await stream.close()
+        await reached(lambda: node.realtime.open_streams == 1, what="the witness alone")
     assert any(found != others.committed for found, _ in reads)

@@ -194,6 +194,10 @@ SELECT count(*) FROM forgotten
 -- Forget a group that reads no more: what it has not read holds up no cut.
 DELETE FROM consumer_positions WHERE consumer_group = :consumer_group RETURNING consumer_group
 
+-- name: kept_since$
+-- When the oldest event that is kept came to the log; now, when none is.
+SELECT coalesce((SELECT recorded_at FROM event_log WHERE shard = :shard ORDER BY position LIMIT 1), now())
+
 -- name: prune_inbox$
 -- Drop inbox rows of events that are in the log no more, some at a time; how many.
 WITH pruned AS (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 
 from contracts.errors import StorageBusy
 from storage import faults
@@ -26,6 +26,7 @@ DAYS_AHEAD = 2
 TRIES = 20
 PAUSE_S = 0.5
 INBOX_BATCH = 10_000
+MARGIN = timedelta(hours=1)  # transactions of two leaders that took turns begin in any order
 
 faults.on_sqlstate("55P03", lambda fault: StorageBusy())  # lock_not_available: drop_event_day_v1 waits no longer
 
@@ -62,7 +63,7 @@ async def cut(db: Database, *, keep_days: int, now: date) -> int:
         metrics.RETENTION_CUT.inc(events)
         del over[0]
     metrics.RETENTION_HELD.set(len(over))
-    await _prune_inbox(db, oldest=over[0] if over else before)
+    await _prune_inbox(db)
     return gone
 
 
@@ -89,10 +90,11 @@ async def _tell_who_is_behind(db: Database, over: list[date]) -> None:
                 logger.warning("retention.group_is_behind", extra=told)
 
 
-async def _prune_inbox(db: Database, *, oldest: date) -> None:
-    """Handled before the oldest day that is kept began: appended before. A day more, for clocks that differ."""
-    handled_before = datetime.combine(oldest - timedelta(days=1), time(), UTC)
+async def _prune_inbox(db: Database) -> None:
+    """Drop what was handled before the oldest event that is kept came to the log."""
+    async with db.connection() as conn:
+        kept_since = await Q.kept_since(conn, shard=SHARD)
     while True:
         async with db.transaction() as conn:
-            if await Q.prune_inbox(conn, before=handled_before, batch=INBOX_BATCH) < INBOX_BATCH:
+            if await Q.prune_inbox(conn, before=kept_since - MARGIN, batch=INBOX_BATCH) < INBOX_BATCH:
                 return

@@ -154,7 +154,7 @@ async def test_what_dies_comes_back_and_ctrl_c_leaves_nothing_but_the_data(home:
                 running.hear(f"{name} died (signal 9), restarting")
                 running.hear(f"{name} is back")
             family = running.family()
-            assert len(family) > 6, "five roles and two servers"
+            assert len(family) > 7, "six roles and two servers"
             assert running.end(signal.SIGINT) == 0
             eventually(lambda: not any(alive(process) for process in family), 5, lambda: str(family))
 

@@ -7,15 +7,20 @@ import random
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from storage.db import Database
+from storage.embedded import EmbeddedPostgres, EmbeddedValkey
 from streams import log
 from streams.connection import Close
 from streams.relay import Relay
+from tests.client import reached as until
+from tests.client import refused
+from tests.stack import running
 from tests.streams.harness import (
     FAST,
     Node,
@@ -290,6 +295,34 @@ async def test_an_event_between_the_end_of_a_poll_and_its_answer_belongs_to_the_
         answer = await poll
         assert (answer["events"], answer["cursor"]) == ([], cursor)
         assert ids_of(await asked(other, token, cursor=answer["cursor"], wait_s=HOUR_S)) == sent
+
+
+def test_over_http_a_wallet_is_watched_with_polls(
+    postgres: EmbeddedPostgres, valkey: EmbeddedValkey, home: Path
+) -> None:
+    """The operation as it is served: every answer is held to realtime.yaml, every event in it to events.yaml."""
+    with running(postgres, valkey, home) as stack, stack.client() as player:
+        player.sign_up_and_in()
+        cursor = player.call("GET", "/v1/realtime/poll", expect=200)["cursor"]
+        player.paid_deposit()
+        told: list[dict[str, Any]] = []
+
+        def credited() -> bool:
+            nonlocal cursor
+            response = player.request("GET", "/v1/realtime/poll", params={"cursor": cursor, "wait_s": 5})
+            assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-store")
+            answer = response.json()
+            assert answer["recovered"]
+            told.extend(answer["events"])
+            cursor = answer["cursor"]
+            return "wallet.credited" in [event["type"] for event in told]
+
+        until(credited, what="the credit")
+        assert {"deposit.started", "deposit.paid", "wallet.credited"} <= {event["type"] for event in told}
+        assert len({event["id"] for event in told}) == len(told)
+        assert [event["sequence"] for event in told] == sorted(event["sequence"] for event in told)
+        response = player.request("GET", "/v1/realtime/poll", params={"cursor": cursor, "wait_s": 31})
+        refused(response, 400, "contract.parameter", ("#/query/wait_s", "maximum"))
 
 
 class Poller:

@@ -114,7 +114,7 @@ class Consumers:
         claimed = await Q.claim_position(conn, consumer_group=consumer.group, shard=SHARD)
         if claimed is None:
             return False
-        after = max(claimed["position"], await log.floor(conn) - 1)
+        after = await self._begin(conn, consumer, claimed["position"])
         head = await log.head(conn)
         metrics.CONSUMER_LAG.labels(consumer.group).set(head.position - after)
         if after >= head.position:
@@ -131,6 +131,13 @@ class Consumers:
             await consumer.handler(conn, turn.entry)
         await self._advance(conn, consumer, turn.upto)
         return True
+
+    async def _begin(self, conn: Connection, consumer: Consumer, position: int) -> int:
+        """Where a group reads on: where it stands, or at the beginning of the log when it is new."""
+        floor = await log.floor(conn)
+        if 0 < position < floor - 1:  # retention.py never does that
+            logger.error("consumer.events_lost", extra={"group": consumer.group, "count": floor - 1 - position})
+        return max(position, floor - 1)
 
     async def _advance(self, conn: Connection, consumer: Consumer, position: int) -> None:
         await Q.advance_position(conn, consumer_group=consumer.group, shard=SHARD, position=position)

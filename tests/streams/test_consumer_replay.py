@@ -129,6 +129,21 @@ async def test_a_group_that_begins_after_a_cut_begins_where_the_log_does(
     assert await effects.done(database) == kept
 
 
+async def test_a_group_whose_events_somebody_cut_by_hand_says_so_and_goes_on(
+    database: Database, redis: Redis, effects: Effects, caplog: pytest.LogCaptureFixture
+) -> None:
+    written = await move(database, redis, TODAY, events=5)
+    async with database.connection() as conn:
+        await Q.add_consumer(conn, consumer_group="test", shard=log.SHARD)
+        await Q.advance_position(conn, consumer_group="test", shard=log.SHARD, position=1)
+        await conn.raw.execute("DELETE FROM event_log WHERE position <= 3")
+    async with consuming(database, redis, [consumer(effects)]):
+        await stands_at(database, 5)
+    assert await effects.done(database) == written[3:]
+    told = [vars(record) for record in caplog.records if record.msg == "consumer.events_lost"]
+    assert [(record["group"], record["count"]) for record in told] == [("test", 2)]
+
+
 @pytest.mark.parametrize("options", BATCHES, ids=lambda options: f"batches of {options.consumer_batch}")
 async def test_events_of_a_batch_that_fail_are_found_and_the_others_have_their_effect_once(
     database: Database, redis: Redis, relay: Relay, effects: Effects, options: StreamOptions

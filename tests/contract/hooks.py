@@ -1,6 +1,7 @@
 """What Schemathesis cannot make up: identities, ids of things that exist, codes from mails, signatures.
 
-Everything comes from the stack's public behaviour, over HTTP: its API, its inbox, its sandbox. A case that is wrong on
+Everything comes from the stack's public behaviour, over HTTP: its API, its inbox, its sandbox; but who runs the fuzzer
+has made the user, whom only staff can make a member of a channel. A case that is wrong on
 purpose stays as wrong as it was made; a right one gets live data where made-up data could only be unknown. Every
 fourth is left alone in that too, so that right requests about nothing are tried as well.
 """
@@ -36,15 +37,13 @@ class World:
 
     def __init__(self, environ: os._Environ[str]) -> None:
         self.client = Client(environ["FUZZ_API"], environ["FUZZ_SANDBOX"])
+        self.email = environ["FUZZ_EMAIL"]
+        self.desk = environ["FUZZ_CHANNEL"]  # of which that user is a member
         self.webhook_secret = environ["FUZZ_WEBHOOK_SECRET"]
         # sign-ups whose first code is old enough for another one
         self.aged_sign_ups = [name for name in environ["FUZZ_AGED_SIGN_UPS"].split(",") if name]
         self.begun: dict[str, str] = {}  # sign-up → address, of what the fuzzer itself began
         self.keys: dict[str, object] = {}  # idempotency key → body
-
-    @cached_property
-    def email(self) -> str:
-        return self.client.sign_up()
 
     @cached_property
     def token(self) -> str:
@@ -251,6 +250,11 @@ def poll_events(case: Case) -> None:
         case.query = {**case.query, "cursor": world.stream_cursor}
 
 
+def get_presence(case: Case) -> None:
+    if not is_left_alone(case):
+        case.query = {**case.query, "channel": world.desk}
+
+
 LIVE: dict[str, Callable[[Case], None]] = {
     "signUp": sign_up,
     "verifyEmail": verify_email,
@@ -269,4 +273,5 @@ LIVE: dict[str, Callable[[Case], None]] = {
     "showCheckoutResult": in_path("checkout_id", lambda: checkout_id(world.open_deposit)),
     "streamEvents": stream_events,
     "pollEvents": poll_events,
+    "getPresence": get_presence,
 }

@@ -6,6 +6,7 @@ goes deeper, FUZZ_SEED elsewhere. There is no `--max-time`: with it, fuzzing rep
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -18,7 +19,9 @@ from typing import Any
 import pytest
 
 from contracts.runtime import Contract, load_contracts
+from handlers.realtime import members
 from matchday.wiring import CONTRACTS, SLICES
+from storage.db import Database
 from storage.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.client import reached
 from tests.stack import Stack, running
@@ -30,6 +33,7 @@ TIME_LIMIT_S = 240 * max(1, EXAMPLES // 50)
 PHASES = {"examples", "coverage", "fuzzing", "stateful"}
 # The only operation whose success is a redirect.
 REDIRECTS = {"returnFromCheckout": 303}
+CHANNEL = "back_office:support"
 RESEND_AFTER_S = 40  # the contract says thirty seconds
 # Identity comes last: by then its sign-ups are old enough for a second code, and nobody has waited.
 CONTRACTS_LAST_IDENTITY = sorted(load_contracts(CONTRACTS, SLICES), key=lambda contract: contract.name == "identity")
@@ -82,11 +86,27 @@ def _aged(stack: Stack, sign_ups: list[str]) -> list[str]:
     return older
 
 
+async def _member(stack: Stack) -> str:
+    """A new user who has been made a member of a channel, by address."""
+    with stack.client() as client:
+        email = client.sign_up()
+        client.token = client.sign_in(email)
+        user_id = client.user_id
+    db = Database(stack.config.database_url)
+    await db.connect()
+    async with db.transaction() as conn:
+        await members.grant(conn, CHANNEL, user_id)
+    await db.disconnect()
+    return email
+
+
 def _fuzz(stack: Stack, contract: Contract, aged: list[str], folder: Path) -> dict[str, Any]:
     """Run Schemathesis and return its report; a run that ends in anything but success fails here, in its words."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
+        "FUZZ_EMAIL": asyncio.run(_member(stack)),
+        "FUZZ_CHANNEL": CHANNEL,
         "FUZZ_API": stack.api,
         "FUZZ_SANDBOX": stack.sandbox,
         "FUZZ_WEBHOOK_SECRET": stack.config.razorpay_webhook_secrets[0],

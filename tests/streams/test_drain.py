@@ -229,6 +229,30 @@ async def test_one_who_connects_too_late_is_not_kept_and_keeps_nobody(
         await node.realtime.start()
 
 
+async def test_ten_thousand_streams_leave_as_evenly_as_ten(database: Database, redis: Redis, people: People) -> None:
+    """No timer is as fine as the pause between two of them: those who wait for each in turn are late, or do not wait."""
+    many, options = 10_000, replace(FAST, drain_s=2.0)
+    async with serving(database, redis, people, options) as node:
+        sessions, hub, loop = node.realtime._sessions, node.realtime._hub, asyncio.get_running_loop()
+        principal = people.sign_in(lives_s=7200)[1]
+        ended_s: list[float] = []
+
+        def left(connection: Connection) -> None:
+            ended_s.append(loop.time() - began)
+            hub.remove(connection)
+            sessions._closed.set()
+
+        for _ in range(many):
+            connection = Connection(principal, WebSocketFraming(), options, observe=None)
+            connection.ended.add_done_callback(lambda _, gone=connection: left(gone))
+            hub.add(connection, ())
+        began = loop.time()
+        await node.realtime.stop()
+        assert len(ended_s) == many
+        check_spread(ended_s, options.drain_s)
+        await node.realtime.start()
+
+
 async def test_a_process_without_streams_stops_at_once(database: Database, redis: Redis, people: People) -> None:
     async with serving(database, redis, people, replace(FAST, drain_s=HOUR_S)) as node:
         began = time.monotonic()

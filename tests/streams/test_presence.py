@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientError, ClientSession, ClientWebSocketResponse
+from aiohttp.test_utils import unused_port
 from redis.asyncio import Redis
 
 from contracts import ids
@@ -32,6 +35,7 @@ from tests.streams.harness import (
     signed_up,
     user_id,
 )
+from tests.streams.roles import Told
 
 QUICK = replace(FAST, presence_tick_s=0.05, presence_heartbeat_s=0.2, presence_ttl_s=1.0)
 Client = WsClient | SseClient
@@ -187,6 +191,52 @@ async def test_the_people_of_a_node_that_died_vanish_and_one_that_restarted_coun
         assert loop.time() - began <= QUICK.presence_ttl_s + 0.5
         await client.close()
     assert await redis.keys(f"{NODES}*") == []  # a node that stops takes its people with it
+
+
+@asynccontextmanager
+async def node_process(told_to: Told) -> AsyncIterator[Process]:
+    process = await asyncio.create_subprocess_exec(*told_to.command("node"), stdout=DEVNULL, stderr=DEVNULL)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def test_a_process_that_is_killed_takes_its_people_with_it(
+    database: Database, redis: Redis, valkey: EmbeddedValkey, people: People
+) -> None:
+    game = activity()
+    token, me = people.sign_in(game)
+    port = unused_port()
+    told_to = Told(name="killed", dsn=database.dsn, redis_url=valkey.url, port=port)
+    async with (
+        node_process(told_to) as process,
+        serving(database, redis, people, StreamOptions(drain_s=0.0)) as node,
+    ):
+        client = await WsClient.open(node, token, channels=[game])
+        async with ClientSession() as session:
+            socket: ClientWebSocketResponse | None = None
+
+            async def connected() -> bool:
+                nonlocal socket
+                with suppress(ClientError):
+                    socket = await session.ws_connect(f"http://127.0.0.1:{port}/ws")
+                return socket is not None
+
+            await reached(connected)
+            assert socket is not None
+            await socket.send_json({"op": "connect", "token": "anybody", "channels": [game]})
+            await reached(lambda: now(client) is not None and now(client)[0] == 2)  # type: ignore[index]
+            process.kill()
+            await process.wait()
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            await reached(lambda: now(client) == everybody(me), within_s=30.0)
+            assert loop.time() - began <= 15.0
+            await socket.close()
+        await client.close()
 
 
 async def test_the_living_stay_however_long_nothing_changes(database: Database, redis: Redis, people: People) -> None:

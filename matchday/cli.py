@@ -58,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     command("migrate", _migrate, "bring the schema up to date")
     ledger_cli.add(commands)
     streams_cli.add(commands)
-    channels_cli.add(commands)
     contract_cli.add(commands)
+    channels_cli.add(commands)
     command("check", _check, "name every fault of configuration, contracts and queries")
     return parser
 

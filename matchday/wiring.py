@@ -61,10 +61,10 @@ CONTRACTS = Path(__file__).resolve().parent.parent / "contracts"
 SLICES = ("identity", "wallet", "payments", "webhooks", "realtime")
 USER_SCOPES = ("payments:read", "payments:write", "profile:read", "realtime:read", "wallet:read", "wallet:write")
 PASSWORD_QUEUE = 20
-# Who reads the log besides the streams. A name is for ever: it is where a group stands.
-CONSUMERS = (Consumer(event_counts.GROUP, event_counts.count),)
 # So long after a statement's time is up a server that has not said so is out of reach.
 SILENCE_S = 1.0
+# Who reads the log besides the streams. A name is for ever: it is where a group stands.
+CONSUMERS = (Consumer(event_counts.GROUP, event_counts.count),)
 
 
 @dataclass(frozen=True, slots=True)

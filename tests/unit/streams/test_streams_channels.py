@@ -11,6 +11,8 @@ import yaml
 
 from contracts import ids
 from handlers.realtime.channels import KINDS, Kind, Readers, default_channels, id_of, kind_of
+from streams.options import StreamOptions
+from streams.presence import MAX_MEMBERS
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(resources.files("contracts").joinpath("events.yaml").read_text("utf-8"))
 SECTIONS = {name: section for name, section in DOCUMENT["channels"].items() if ":" in section["address"]}
@@ -59,3 +61,15 @@ def test_every_name_fits_where_names_are_read(kind: Kind) -> None:
 )  # fmt: skip
 def test_nothing_else_is_a_channel(name: str) -> None:
     assert kind_of(name) is None
+
+
+def test_numbers_in_the_contract_are_those_of_the_code() -> None:
+    options = StreamOptions()
+    text = " ".join(DOCUMENT["info"]["description"].split())
+    schemas = DOCUMENT["components"]["schemas"]
+    assert f"One user has at most {options.max_streams_per_user} streams" in text
+    assert f"at most {options.max_channels} in a stream" in text
+    assert schemas["PresentMembers"]["maxItems"] == MAX_MEMBERS
+    vanished_s = options.presence_ttl_s + options.presence_heartbeat_s + options.presence_tick_s
+    assert vanished_s <= 15
+    assert "is there for up to 15 seconds more" in text

@@ -1,4 +1,6 @@
-"""Which sessions were ended early: followed once a second, so that a token is refused within two."""
+"""Which sessions were ended early: followed twice a second, so that within two seconds every process refuses the token
+and ends the streams, about which it asks once a second.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ class Revocations:
     late is missed. When looks fail for longer than `stale_s`, each request asks the database instead.
     """
 
-    def __init__(self, db: Database, *, poll_s: float = 1.0, stale_s: float = 2.0) -> None:
+    def __init__(self, db: Database, *, poll_s: float = 0.5, stale_s: float = 2.0) -> None:
         self._db = db
         self._poll_s = poll_s
         self._stale_s = stale_s

@@ -12,6 +12,8 @@ import pytest
 from redis.asyncio import Redis
 
 from contracts import ids
+from handlers.identity import store as identity
+from handlers.identity.sessions import Revocations
 from handlers.payments import store as payments
 from handlers.realtime import members
 from handlers.realtime.rights import ChannelRights
@@ -141,6 +143,16 @@ class Real(People):
         return await self.rights.readable_among(asked)
 
 
+@dataclass
+class Following(Real):
+    """And the product's knowledge of what was revoked."""
+
+    revocations: Revocations = field(kw_only=True)
+
+    async def revoked_among(self, session_ids: frozenset[str]) -> list[str]:
+        return [session_id for session_id in session_ids if await self.revocations.is_revoked(session_id)]
+
+
 @pytest.fixture
 async def node(database: Database, redis: Redis, rights: ChannelRights) -> AsyncIterator[Node]:
     """As in production, but for the length of its good-bye."""
@@ -183,6 +195,37 @@ async def test_a_withdrawn_membership_is_gone_in_two_seconds_on_both_transports(
     await reached(lambda: len(again.event_ids) >= 2)
     assert (again.first["refused"], again.first["count"], again.event_ids) == ([game], 2, later)
     await again.close()
+
+
+async def test_a_session_revoked_by_another_process_ends_its_streams_in_two_seconds(
+    database: Database, redis: Redis, rights: ChannelRights
+) -> None:
+    """The other process writes; this one follows what was revoked, and asks about its open streams."""
+    people = Following(rights=rights, revocations=Revocations(database))
+    token, me = people.sign_in()
+    async with database.transaction() as conn:
+        sign_up = await identity.add_sign_up(
+            conn, ids.new("sup"), email="player@example.com", email_key="player@example.com", display_name="Smash",
+            password_hash="-", code_digest=random.randbytes(32), code_ttl_s=600,
+        )  # fmt: skip
+        await identity.add_user(conn, me.user_id, sign_up=sign_up)
+        await identity.add_session(conn, me.session_id, user_id=me.user_id, scopes=["realtime:read"], ttl_s=900)
+    await people.revocations.start()
+    try:
+        async with serving(database, redis, people, StreamOptions(drain_s=0.0)) as node:
+            loop = asyncio.get_running_loop()
+            for _ in range(3):  # at whatever moments of both clocks
+                clients = [await WsClient.open(node, token), await SseClient.open(node, token)]
+                async with database.transaction() as conn:
+                    await identity.Q.revoke_session(conn, id=me.session_id)
+                revoked_at = loop.time()
+                await reached(lambda clients=clients: all(client.reader.done() for client in clients))
+                assert loop.time() - revoked_at <= WITHIN_S
+                token, me = people.sign_in(user=me.user_id)
+                async with database.transaction() as conn:
+                    await identity.add_session(conn, me.session_id, user_id=me.user_id, scopes=[], ttl_s=900)
+    finally:
+        await people.revocations.stop()
 
 
 async def test_a_stream_carries_ones_own_channels_and_others_by_name(database: Database, node: Node) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -16,7 +18,18 @@ from contracts.principal import Principal
 from storage.db import Database
 from streams.options import StreamOptions
 from streams.relay import Relay
-from tests.streams.harness import FAST, Node, People, SseClient, WsClient, emit, reached, serving, signed_up
+from tests.streams.harness import (
+    FAST,
+    Node,
+    People,
+    SseClient,
+    WsClient,
+    emit,
+    reached,
+    relaying,
+    serving,
+    signed_up,
+)
 
 
 async def refreshed(client: WsClient, token: str) -> dict[str, object]:
@@ -272,6 +285,70 @@ async def test_rotation_comes_in_its_own_time(database: Database, redis: Redis, 
             await client.ended()
             assert client.code == 4001
         assert 0.8 <= time.monotonic() - began < 2.5
+
+
+class Renewer:
+    """A client with short tokens: renews some, lets some run out, leaves in between, and comes back to any node."""
+
+    def __init__(self, nodes: list[Node], people: People, user: str, *, seed: int) -> None:
+        self._nodes, self._people, self._user = nodes, people, user
+        self._dice = random.Random(seed)
+        self._cursor: str | None = None
+        self.seen: list[str] = []
+        self.count: Counter[str] = Counter()
+
+    async def run(self, total: int) -> None:
+        while len(self.seen) < total:
+            connect = {} if self._cursor is None else {"cursor": self._cursor}
+            client = await WsClient.open(self._dice.choice(self._nodes), self._token(), **connect)
+            assert self._cursor is None or client.first["recovered"], client.first
+            self.count["opened"] += 1
+            await self._stay(client)
+            await client.close()
+            self.count[f"closed {client.code}"] += 1
+            self.seen += client.event_ids
+            # the newest of all, as a client keeps it: of an event, of the answer to a refresh, of the beginning
+            told = [message.get("event", message) for message in client.messages]
+            self._cursor = [message["cursor"] for message in told if "cursor" in message][-1]
+
+    async def _stay(self, client: WsClient) -> None:
+        for renewals in range(self._dice.randint(0, 3)):
+            await reached(lambda due=renewals: len(client.of("token_expiring")) > due or client.reader.done())
+            if client.reader.done():
+                return
+            await client.socket.send_json({"op": "refresh", "token": self._token()})
+            self.count["renewed"] += 1
+        if self._dice.random() < 0.5:
+            await client.ended()
+
+    def _token(self) -> str:
+        return self._people.sign_in(user=self._user, lives_s=self._dice.uniform(0.2, 0.6))[0]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_whoever_renews_now_and_then_sees_the_whole_log_once_and_in_order(
+    database: Database, redis: Redis, people: People, seed: int
+) -> None:
+    print("seed", seed)
+    options = replace(FAST, token_grace_s=0.2, hub_ring=20)
+    _, me = people.sign_in()
+    async with (
+        serving(database, redis, people, options) as one,
+        serving(database, redis, people, options) as two,
+        relaying(database, redis),
+    ):
+        renewer = Renewer([one, two], people, me.user_id, seed=seed)
+        renewing = asyncio.create_task(renewer.run(total=300))
+        await reached(lambda: renewer.count["opened"] or one.realtime.open_streams or two.realtime.open_streams)
+        dice, written = random.Random(-seed), []
+        for _ in range(300):
+            written += await emit(database, signed_up(me.user_id))
+            await asyncio.sleep(dice.uniform(0, 0.05))  # so that tokens run out meanwhile
+        await reached(renewing.done, within_s=60)
+        await renewing
+        assert renewer.seen == written
+        assert renewer.count["renewed"] > 3, renewer.count
+        assert renewer.count["closed 4002"], renewer.count
 
 
 @pytest.mark.parametrize(

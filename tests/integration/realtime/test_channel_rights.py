@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +18,11 @@ from handlers.payments import store as payments
 from handlers.realtime import members
 from handlers.realtime.rights import ChannelRights
 from storage.db import Database
-from streams.admission import Asked, PresenceDetail
+from streams.admission import Asked
 from streams.options import StreamOptions
+from tests.integration.realtime.conftest import Real, change
 from tests.streams.harness import (
     Node,
-    People,
     SseClient,
     WsClient,
     emit,
@@ -34,23 +34,6 @@ from tests.streams.harness import (
 )
 
 WITHIN_S = 2.0
-
-
-@pytest.fixture
-def rights(database: Database) -> ChannelRights:
-    async def started_among(asked: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
-        async with database.connection() as conn:
-            return await payments.started_among(conn, asked)
-
-    return ChannelRights(database, started_among=started_among)
-
-
-async def change(database: Database, *granted: Asked, withdrawn: Collection[Asked] = ()) -> None:
-    async with database.transaction() as conn:
-        for user, channel in granted:
-            await members.grant(conn, channel, user)
-        for user, channel in withdrawn:
-            await members.withdraw(conn, channel, user)
 
 
 async def deposit_of(database: Database, user: str) -> str:
@@ -122,25 +105,6 @@ async def test_nobody_is_made_a_member_of_what_has_none(database: Database, chan
         for act in (members.grant, members.withdraw):
             with pytest.raises(ValueError, match="no channel that has members"):
                 await act(conn, channel, user_id())
-
-
-@dataclass
-class Real(People):
-    """Tokens of the harness, and the rights of the product."""
-
-    rights: ChannelRights = field(kw_only=True)
-
-    def default_channels(self, user_id: str) -> frozenset[str]:
-        return self.rights.default_channels(user_id)
-
-    def is_withdrawable(self, channel: str) -> bool:
-        return self.rights.is_withdrawable(channel)
-
-    def presence(self, channel: str) -> PresenceDetail | None:
-        return self.rights.presence(channel)
-
-    async def readable_among(self, asked: Collection[Asked]) -> set[Asked]:
-        return await self.rights.readable_among(asked)
 
 
 @dataclass

@@ -70,9 +70,12 @@ async def node(told: Told) -> None:
     database = Database(told.dsn, pool_min=1, pool_max=6, silence_s=SILENCE_S, application_name=told.name)
     await database.connect()
     serving = Node(database, storage_redis.connect(told.redis_url), Anybody(), NODE_OPTIONS, port=told.port)
-    await serving.start()
-    while not serving.violations:
-        await asyncio.sleep(0.1)
+    try:
+        await serving.start()
+        while not serving.violations:
+            await asyncio.sleep(0.1)
+    finally:
+        await serving.close()
     raise AssertionError(f"not in the contract: {serving.violations}")
 
 

@@ -117,8 +117,13 @@ class Sessions:
             now = asyncio.get_running_loop().time()
             if now - last_ping >= self.options.ping_s:
                 last_ping = now
-                for connection in self.hub.connections:
-                    connection.move_cursor(self.hub.position, self.hub.cursor)
+                self._move_cursors()
+
+    # Each look is a call of its own: a loop variable of `watch` would keep the last stream of a round in memory.
+
+    def _move_cursors(self) -> None:
+        for connection in self.hub.connections:
+            connection.move_cursor(self.hub.position, self.hub.cursor)
 
     def _look_at_outlets(self) -> None:
         queued = 0

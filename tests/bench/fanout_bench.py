@@ -73,7 +73,7 @@ class Process:
         return heard
 
     def stats(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/stats", timeout=30) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/stats", timeout=30) as answer:
             told: dict[str, Any] = json.load(answer)
         return told
 
@@ -203,7 +203,6 @@ def storm(servers: Servers, arguments: argparse.Namespace) -> None:
     channels = [f"user:{name}" for name in names]
 
     async def come_back(port: int, cursor: str) -> int:
-        recovered = 0
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector) as session:
 
@@ -216,8 +215,7 @@ def storm(servers: Servers, arguments: argparse.Namespace) -> None:
                     events = [await socket.receive_json() for _ in range(welcome.get("count", 0))]
                     return bool(welcome["recovered"]) and len(events) == welcome["count"] > 0
 
-            recovered = sum(await asyncio.gather(*(one(name) for name in names)))
-        return recovered
+            return sum(await asyncio.gather(*(one(name) for name in names)))
 
     with servers.process("serve") as node, servers.process("publish") as publisher:
         cursor = node.stats()["cursor"]

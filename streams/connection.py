@@ -120,9 +120,9 @@ class Connection:
         """Send the first message, the backlog, and what was held meanwhile; from here on, send at once."""
         self.outlet = outlet
         self.cursor_sent_at = self.position
+        # a client that comes from a node ahead of this one has seen some of what is held
         held, self._held = [delivery for delivery in self._held if delivery.position > self.position], []
-        known = backlog[-1].position if backlog else self.position
-        missed = [*backlog, *(delivery for delivery in held if delivery.position > known)]
+        missed = [*backlog, *held]
         if not missed or self.ended.done():
             self.send(op, body)
             return
@@ -142,11 +142,9 @@ class Connection:
 
     def move_cursor(self, position: int, cursor: str) -> None:
         """Tell a client whose channels are quiet how far it has been served, so that its cursor does not grow old."""
-        if self.outlet is not None and position > self.cursor_sent_at and not self.ended.done():
+        if self.framing.tells_cursor and position > self.cursor_sent_at and not self.ended.done():
             self.cursor_sent_at = position
-            frame = self.framing.position(cursor)
-            if frame:
-                self.outlet.send(frame)
+            self.send("cursor", {"cursor": cursor}, key="cursor")
 
     def end(self, close: Close) -> None:
         """End the stream; the first reason stays."""

@@ -108,14 +108,16 @@ class Framing(Protocol):
     def message(self, op: str, body: Mapping[str, Any]) -> tuple[bytes, bytes]:
         """A message that is not an event."""
 
-    def position(self, cursor: str) -> bytes:
-        """Move the client's cursor on without a message, where the transport can."""
+    @property
+    def tells_cursor(self) -> bool:
+        """Whether a client whose channels are quiet is told by itself how far it has been served."""
 
 
 class WebSocketFraming:
     """JSON text frames, named by their member `op`."""
 
     transport: ClassVar[Transport] = "websocket"
+    tells_cursor: ClassVar[bool] = False  # the client asks with a ping
 
     def events(self, batch: Batch) -> bytes:
         return batch.websocket
@@ -127,14 +129,12 @@ class WebSocketFraming:
         payload = encode({"op": op, **body})
         return payload, text_frame(payload)
 
-    def position(self, cursor: str) -> bytes:
-        return b""  # the client asks with a ping
-
 
 class SseFraming:
     """Blocks of an event stream; `chunked` for HTTP/1.1, where what is sent at once is a chunk of the body."""
 
     transport: ClassVar[Transport] = "sse"
+    tells_cursor: ClassVar[bool] = True
 
     def __init__(self, *, chunked: bool) -> None:
         self._chunked = chunked
@@ -149,10 +149,6 @@ class SseFraming:
         payload = encode(body)
         block = sse_block(payload, event=op, id=body.get("cursor"), retry=body.get("reconnect_after_ms"))
         return payload, chunk(block) if self._chunked else block
-
-    def position(self, cursor: str) -> bytes:
-        block = sse_block(None, id=cursor)
-        return chunk(block) if self._chunked else block
 
 
 def cloud_event(entry: LogEntry, *, source: str, cursor: str) -> dict[str, Any]:

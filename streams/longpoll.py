@@ -31,6 +31,7 @@ class PollFraming:
     """Members of one JSON answer."""
 
     transport: ClassVar[Transport] = "poll"
+    tells_cursor: ClassVar[bool] = False  # an answer has a cursor
 
     def events(self, batch: Batch) -> bytes:
         return b",".join(delivery.cloud_event for delivery in batch.deliveries)
@@ -41,9 +42,6 @@ class PollFraming:
     def message(self, op: str, body: Mapping[str, Any]) -> tuple[bytes, bytes]:
         payload = encode(body)
         return payload, payload
-
-    def position(self, cursor: str) -> bytes:
-        return b""  # an answer has a cursor
 
 
 class Poll(Connection):

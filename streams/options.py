@@ -22,6 +22,7 @@ class StreamOptions:
     hub_poll_s: float = 1.0  # the latency that a lost wake-up costs at the most
     hub_gather_s: float = 0.002  # between two looks at the log: what is committed meanwhile goes out in one write
     hub_page: int = 200
+    hub_read_s: float = 2.0  # for a look at the log: a PostgreSQL that fell silent makes events late, not a node deaf
     hub_ring: int = 4096  # newest events kept for reconnects
 
     # the Redis subscription

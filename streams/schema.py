@@ -17,7 +17,9 @@ from contracts.runtime.schema import faults_of
 _URI = "urn:matchday:events"
 CLIENT_OPS = frozenset({"connect", "subscribe", "unsubscribe", "refresh", "ping"})
 # On SSE a message has no `op` but the event name; these have a body of their own there.
-_SSE_MESSAGES = {name: f"stream_{name}" for name in ("going_away", "unsubscribed", "presence", "token_expiring")}
+_SSE_MESSAGES = {
+    name: f"stream_{name}" for name in ("cursor", "going_away", "unsubscribed", "presence", "token_expiring")
+}
 
 
 class ContractBroken(AssertionError):

@@ -49,7 +49,10 @@ class EventStreams:
     async def _stream(self, request: web.Request, opened: Opened) -> web.StreamResponse:
         options = self._options
         response = EventSourceResponse(ping_interval=options.ping_s, send_timeout=options.write_deadline_s)
-        writer = await response.prepare(request)
+        try:
+            writer = await response.prepare(request)
+        except ConnectionError:
+            return response  # the client left while its stream was being opened
         connection = opened.connection
         async with response:
             try:

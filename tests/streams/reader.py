@@ -97,7 +97,7 @@ class Reader:
             case "going_away":
                 self._closed(body["code"])
                 self._wait_s = (body["reconnect_after_ms"] or 0) / 1000 or AGAIN_S
-            case "pong" | "moved":
+            case "pong" | "cursor" | "moved":
                 self._cursor = body["cursor"]
             case "error" | "refused":
                 self.count[f"refused {body['code']}"] += 1
@@ -211,8 +211,6 @@ class Reader:
                     continue
                 if "data" in block:
                     yield block["event"], json.loads(block["data"])
-                elif "id" in block:
-                    yield "moved", {"cursor": block["id"]}
                 block = {}
 
     async def _polls(self, session: ClientSession, address: str) -> AsyncIterator[Message]:

@@ -217,6 +217,7 @@ class EventSourceStream extends Stream {
     source.onerror = () => this.lost("connection lost");
     source.addEventListener("ready", ({ data }) => this.opened(JSON.parse(data)));
     for (const type of EVENT_TYPES) source.addEventListener(type, ({ data }) => this.event(JSON.parse(data)));
+    source.addEventListener("cursor", ({ data }) => this.move(JSON.parse(data).cursor));
     source.addEventListener("unsubscribed", ({ data }) => this.left(JSON.parse(data)));
     source.addEventListener("going_away", ({ data }) => {
       const { code, reason, reconnect_after_ms: afterMs } = JSON.parse(data);

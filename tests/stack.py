@@ -7,6 +7,7 @@ response, stream message and event is held to its contract; what breaks one is i
 from __future__ import annotations
 
 import asyncio
+import io
 import secrets
 import threading
 from collections.abc import Iterator
@@ -83,7 +84,7 @@ class Stack:
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._ready.result().set)
         self._thread.join(STOP_TIMEOUT_S)
-        assert not self._thread.is_alive(), "the stack does not stop"
+        assert not self._thread.is_alive(), f"the stack does not stop\n{_whereabouts(self._loop)}"
 
     def _run(self) -> None:
         try:
@@ -144,6 +145,14 @@ class Stack:
             CONTRACT.check_sent(transport, name, payload)
         except ContractBroken as broken:
             self.violations.append(f"{transport} {broken}")
+
+
+def _whereabouts(loop: asyncio.AbstractEventLoop) -> str:
+    """Where each task of a loop stands."""
+    told = io.StringIO()
+    for task in asyncio.all_tasks(loop):
+        task.print_stack(file=told)
+    return told.getvalue()
 
 
 @contextmanager

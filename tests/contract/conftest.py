@@ -11,7 +11,10 @@ import pytest
 
 PACKAGES = ("typescript@7.0.2", "@asyncapi/specs@6.11.1")
 INSTALL_TIMEOUT_S = 120
-UNREACHABLE = re.compile(r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|ERR_SOCKET_TIMEOUT")
+UNREACHABLE = re.compile(
+    r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|ERR_SOCKET_TIMEOUT"
+    r"|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_\w+"  # a proxy in between that Node was not told to trust
+)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,7 +23,10 @@ import orjson
 from contracts.errors import StorageBusy
 from storage.faults import SERVER_GONE, Retryable, translate
 
+logger = logging.getLogger(__name__)
+
 TRANSACTION_TRIES = 3
+CLOSE_S = 5.0
 # Texts, numbers, lists and dicts: an instant or a dataclass in a document is a bug.
 PLAIN_JSON = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 # What a connection raises when its server is gone.
@@ -76,7 +80,12 @@ class Database:
         await self._database.connect()
 
     async def disconnect(self) -> None:
-        await self._database.disconnect()
+        """Close the pool. What somebody still has `CLOSE_S` later is dropped: the process is at its end."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._database.disconnect()
+        except TimeoutError:
+            logger.warning("database.connection_not_returned")
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:

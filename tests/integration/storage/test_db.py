@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from contracts.errors import StorageBusy
+from storage import db
 from storage.db import Connection, Database
 from storage.embedded import EmbeddedPostgres
 from tests.streams.link import Link
@@ -95,6 +96,27 @@ async def test_a_statement_that_runs_too_long_is_503(owner_dsn: str) -> None:
         assert await _use(database) == 1
     finally:
         await database.disconnect()
+
+
+async def test_a_connection_that_is_not_given_back_does_not_hold_up_the_end(
+    owner_dsn: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(db, "CLOSE_S", 0.2)
+    database = Database(owner_dsn)
+    await database.connect()
+    has_it, never = asyncio.Event(), asyncio.Event()
+
+    async def keep() -> None:
+        async with database.connection():
+            has_it.set()
+            await never.wait()
+
+    keeping = asyncio.create_task(keep())
+    await has_it.wait()
+    await asyncio.wait_for(database.disconnect(), 5)
+    assert [record.getMessage() for record in caplog.records] == ["database.connection_not_returned"]
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
 
 
 async def test_an_inner_transaction_is_a_savepoint(database: Database) -> None:

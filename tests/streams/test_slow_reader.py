@@ -22,6 +22,7 @@ from storage.db import Database
 from streams.connection import Close, Connection
 from streams.frames import close_frame, text_frame
 from streams.options import KIB, StreamOptions
+from streams.outlet import Outlet
 from streams.relay import Relay
 from tests.streams.harness import FAST, Node, People, WsClient, emit, reached, serving, signed_up
 
@@ -119,30 +120,30 @@ def open_sockets(node: Node) -> int:
 
 @pytest.mark.parametrize("transport", ["websocket", "sse"])
 async def test_one_who_falls_too_far_behind_is_given_up_and_leaves_nothing(
-    database: Database, redis: Redis, relay: Relay, people: People, transport: str
+    database: Database, redis: Redis, relay: Relay, people: People, transport: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    queued: list[int] = []
+    send = Outlet.send
+
+    def watched(outlet: Outlet, block: bytes, *, key: str | None = None) -> None:
+        send(outlet, block, key=key)
+        queued.append(outlet.queued)
+
+    monkeypatch.setattr(Outlet, "send", watched)
     async with slow_node(database, redis, people, queue_bytes=128 * KIB) as node:
         token, me = people.sign_in()
         other_token, other = people.sign_in()
         healthy = await WsClient.open(node, other_token)
         sleeper = await Sleeper.open(node, transport, token, me)
         assert in_memory(me)
-        most_queued = 0
-
-        def gone() -> bool:
-            nonlocal most_queued
-            for connection in node.realtime._hub.connections:
-                most_queued = max(most_queued, connection.outlet.queued if connection.outlet else 0)
-            return node.realtime.open_streams == 1
-
         given_up = asyncio.Event()
         flooding = asyncio.create_task(flood(database, me, given_up))
-        await reached(gone, what="the eviction")
+        await reached(lambda: node.realtime.open_streams == 1, what="the eviction")
         given_up.set()
         await flooding
         await reached(lambda: not in_memory(me), what="the connection's memory")
         await reached(lambda: open_sockets(node) == 1, what="the socket and what was unsent in it")
-        assert 0 < most_queued <= 128 * KIB
+        assert 0 < max(queued) <= 128 * KIB
         [sent] = await emit(database, signed_up(other.user_id))
         await reached(lambda: healthy.event_ids == [sent])
         await healthy.close()

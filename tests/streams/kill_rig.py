@@ -32,6 +32,9 @@ TEND_S = 0.05
 NODES, RELAYS = ("node-0", "node-1"), ("relay-0", "relay-1")
 # What a process logs when it did something that it never should: a bug, a log that is another one, a broken contract.
 NEVER = (" ERROR ", "not in the contract")
+# Told, and no fault: a task of a driver that ends with its connection while nobody waits for it.
+ORPHANED = "Task exception was never retrieved"
+TRACEBACK_LINES = 40
 
 
 class Process:
@@ -202,8 +205,18 @@ class Rig:
             f"{process.name}: {line}"
             for process in self.processes.values()
             for line in process.log.read_text("utf-8").splitlines()
-            if any(word in line for word in NEVER)
+            if any(word in line for word in NEVER) and ORPHANED not in line
         ]
+
+    def orphaned(self) -> str:
+        """What the logs say of tasks that failed while nobody waited for them, with where they were."""
+        told = []
+        for process in self.processes.values():
+            lines = process.log.read_text("utf-8").splitlines()
+            for number, line in enumerate(lines):
+                if ORPHANED in line:
+                    told += [f"{process.name}: {line}", *lines[number + 1 : number + TRACEBACK_LINES]]
+        return "\n".join(told)
 
     def written(self, what: str) -> list[dict[str, Any]]:
         """The writer's lines of one kind, in order."""

@@ -4,41 +4,30 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from contracts.errors import AppError
 from ledger import anchors, archive, chain
 from ledger.journal import Q
 from ledger.sweeps import audit
 from ledger.verify import verify
-from matchday import config, ledger_reads
-from matchday.config import Config
+from matchday import ledger_reads
+from matchday.commands import add_group, say
 from storage.db import Database
 
 STATUSES = {"freeze": "frozen", "thaw": "open", "close": "closed"}
 SNAPSHOT: dict[str, Any] = {"isolation": "repeatable_read", "readonly": True}
-PATIENCE_S = 600.0
-
-Run = Callable[[Database, argparse.Namespace, Config], Awaitable[None]]
 
 
 def add(commands: Any) -> None:
     """Add `ledger` with its own commands to the command line's."""
+    # Months come and go by the hand of whoever owns the tables.
     text = "the books: read, verify, check, seal, anchor, archive, freeze"
-    parser = commands.add_parser("ledger", help=text, description=text)
-    own = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, run: Run, help: str) -> argparse.ArgumentParser:
-        added: argparse.ArgumentParser = own.add_parser(name, help=help, description=help)
-        added.set_defaults(run=lambda arguments: _execute(run, arguments))
-        return added
-
+    command = add_group(commands, "ledger", text, as_owner=True)
     checked = command("verify", _verify, "hash everything again and name what is not as it was sealed")
     checked.add_argument("--anchors", type=Path, metavar="FILE", help="heads that were written down; without: ours")
     checked.add_argument("--public-key", type=Path, metavar="PEM", help="the key that signed them; without: ours")
@@ -63,31 +52,9 @@ def add(commands: Any) -> None:
     ledger_reads.add(command)
 
 
-def _execute(run: Run, arguments: argparse.Namespace) -> None:
-    loaded = config.read(os.environ)
-    try:
-        asyncio.run(_connected(run, arguments, loaded))
-    except AppError as fault:
-        sys.exit(f"matchday: {fault.title}" + (f": {fault}" if str(fault) else ""))
-    except (OSError, ValueError) as fault:
-        sys.exit(f"matchday: {fault}")
-
-
-async def _connected(run: Run, arguments: argparse.Namespace, loaded: Config) -> None:
-    # Months come and go by the hand of whoever owns the tables.
-    database = Database(
-        loaded.database_owner_url, pool_max=2, statement_timeout_s=PATIENCE_S, application_name="matchday-ledger"
-    )
-    await database.connect()
-    try:
-        await run(database, arguments, loaded)
-    finally:
-        await database.disconnect()
-
-
-async def _verify(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
-    file = arguments.anchors or (loaded.anchor_file if loaded.anchor_file.exists() else None)
-    pem = arguments.public_key.read_text("ascii") if arguments.public_key else loaded.anchor_key
+async def _verify(db: Database, arguments: argparse.Namespace) -> None:
+    file = arguments.anchors or (arguments.config.anchor_file if arguments.config.anchor_file.exists() else None)
+    pem = arguments.public_key.read_text("ascii") if arguments.public_key else arguments.config.anchor_key
     heads: dict[tuple[int, int], bytes] = {}
     findings: list[str] = []
     if file is not None:
@@ -99,61 +66,61 @@ async def _verify(db: Database, arguments: argparse.Namespace, loaded: Config) -
         report = await verify(conn, anchored=heads, since=arguments.since)
     rate = report.transactions / max(time.monotonic() - began, 0.001)
     for finding in findings + report.findings:
-        _say(finding)
-    _say(
+        say(finding)
+    say(
         f"{report.blocks} blocks, {report.transactions} transactions, {rate:.0f} a second; "
         f"{report.waiting} not sealed yet"
     )
-    _say(f"{len(heads)} anchored heads" if file else "no anchors: a tail that was cut off would not be noticed")
+    say(f"{len(heads)} anchored heads" if file else "no anchors: a tail that was cut off would not be noticed")
     if report.archived:
-        _say(f"{report.archived} transactions of archived months were not hashed again")
+        say(f"{report.archived} transactions of archived months were not hashed again")
     if findings or report.findings:
         sys.exit(1)
-    _say("the books are as they were sealed")
+    say("the books are as they were sealed")
 
 
-async def _check(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
+async def _check(db: Database, arguments: argparse.Namespace) -> None:
     async with db.transaction(**SNAPSHOT) as conn:
         found = await audit(conn)
     for violation in found:
-        _say(violation)
+        say(violation)
     if found:
         sys.exit(1)
-    _say("every invariant holds")
+    say("every invariant holds")
 
 
-async def _seal(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
+async def _seal(db: Database, arguments: argparse.Namespace) -> None:
     began = time.monotonic()
     sealed = await chain.seal(db)
-    _say(f"{sealed} transactions sealed, {sealed / max(time.monotonic() - began, 0.001):.0f} a second")
+    say(f"{sealed} transactions sealed, {sealed / max(time.monotonic() - began, 0.001):.0f} a second")
 
 
-async def _anchor(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
-    if loaded.anchor_key is None:
+async def _anchor(db: Database, arguments: argparse.Namespace) -> None:
+    if arguments.config.anchor_key is None:
         raise ValueError("LEDGER_ANCHOR_KEY_FILE must be set")
-    number = await anchors.anchor(db, key=loaded.anchor_key, file=loaded.anchor_file)
-    _say(f"anchor {number} is in {loaded.anchor_file}")
+    number = await anchors.anchor(db, key=arguments.config.anchor_key, file=arguments.config.anchor_file)
+    say(f"anchor {number} is in {arguments.config.anchor_file}")
 
 
-async def _months(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
+async def _months(db: Database, arguments: argparse.Namespace) -> None:
     async with db.connection() as conn:
         for row in await chain.Q.archived_months(conn):
-            _say(f"{row['month']:%Y-%m}  archived, {row['entries']} entries, SHA-256 {row['digest'].hex()}")
+            say(f"{row['month']:%Y-%m}  archived, {row['entries']} entries, SHA-256 {row['digest'].hex()}")
         for row in await chain.Q.months(conn):
-            _say(f"{row['month']:%Y-%m}  about {row['entries']} entries, {row['bytes'] / 1e6:.1f} MB")
+            say(f"{row['month']:%Y-%m}  about {row['entries']} entries, {row['bytes'] / 1e6:.1f} MB")
 
 
-async def _archive(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
+async def _archive(db: Database, arguments: argparse.Namespace) -> None:
     done = await archive.archive(db, arguments.month, arguments.to, today=datetime.now(UTC).date())
-    _say(f"{done.entries} entries are in {done.file}, SHA-256 {done.digest.hex()}")
+    say(f"{done.entries} entries are in {done.file}, SHA-256 {done.digest.hex()}")
 
 
-async def _restore(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
+async def _restore(db: Database, arguments: argparse.Namespace) -> None:
     done = await archive.restore(db, arguments.month, arguments.file)
-    _say(f"{done.entries} entries are back, and they are what was sealed")
+    say(f"{done.entries} entries are back, and they are what was sealed")
 
 
-async def _change(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
+async def _change(db: Database, arguments: argparse.Namespace) -> None:
     async with db.transaction() as conn:
         limits = await chain.Q.limits(conn, code=arguments.account, currency=arguments.currency)
         if limits is None:
@@ -164,7 +131,7 @@ async def _change(db: Database, arguments: argparse.Namespace, loaded: Config) -
             conn, code=arguments.account, currency=arguments.currency, status=arguments.status, floor=limits["floor"],
             ceiling=limits["ceiling"], actor=arguments.actor, reason=arguments.reason,
         )  # fmt: skip
-    _say(f"{arguments.account} is {arguments.status}; change {change}")
+    say(f"{arguments.account} is {arguments.status}; change {change}")
 
 
 def _day(text: str) -> datetime:
@@ -182,7 +149,3 @@ def _up_to(limit: int) -> Callable[[str], str]:
         return value
 
     return text
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")

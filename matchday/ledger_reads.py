@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,11 +15,8 @@ from ledger.accounts import Account
 from ledger.lookup import Whole
 from ledger.reading import NEWEST
 from ledger.statements import Period
-from matchday.config import Config
+from matchday.commands import Command, say
 from storage.db import Connection, Database
-
-Run = Callable[[Database, argparse.Namespace, Config], Awaitable[None]]
-Command = Callable[[str, Run, str], argparse.ArgumentParser]
 
 
 def add(command: Command) -> None:
@@ -58,18 +54,18 @@ def _of_account(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
-async def _balance(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
+async def _balance(db: Database, arguments: argparse.Namespace) -> None:
     async with db.connection() as conn:
         found = await balances.balance_at(
             conn, _account(arguments), recorded=arguments.recorded, happened=arguments.happened
         )
     for name in ("posted", "held", "available", "pending"):
-        _say(f"{name:<10}{pdf.money(getattr(found, name).amount, arguments.currency):>20}")
-    _say(f"{'entries':<10}{found.sequence:>20}")
-    _say(f"{'status':<10}{found.status:>20}")
+        say(f"{name:<10}{pdf.money(getattr(found, name).amount, arguments.currency):>20}")
+    say(f"{'entries':<10}{found.sequence:>20}")
+    say(f"{'status':<10}{found.status:>20}")
 
 
-async def _statement(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
+async def _statement(db: Database, arguments: argparse.Namespace) -> None:
     if arguments.first > arguments.last:
         raise ValueError("the first day is after the last")
     if arguments.out.suffix not in (".csv", ".pdf"):
@@ -82,34 +78,34 @@ async def _statement(db: Database, arguments: argparse.Namespace, loaded: Config
         else:
             async for piece in documents.as_csv(head, statements.every_line(db, head)):
                 out.write(piece)
-    _say(f"{head.count} entries are in {arguments.out}" + ("" if head.complete else "; the period is not over"))
+    say(f"{head.count} entries are in {arguments.out}" + ("" if head.complete else "; the period is not over"))
 
 
-async def _trial_balance(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
+async def _trial_balance(db: Database, arguments: argparse.Namespace) -> None:
     sums: dict[str, list[Decimal]] = {}
     async with db.transaction(readonly=True) as conn:
         async for group in trial.trial_balance(conn, segments=arguments.segments, at=arguments.at):
-            _say(_sides(group.code, group.currency, group.debit, group.credit))
+            say(_sides(group.code, group.currency, group.debit, group.credit))
             total = sums.setdefault(group.currency, [Decimal(0), Decimal(0)])
             total[0] += group.debit
             total[1] += group.credit
     for currency, (debit, credit) in sums.items():
-        _say(_sides("total", currency, debit, credit))
+        say(_sides("total", currency, debit, credit))
     if any(debit != credit for debit, credit in sums.values()):
         sys.exit("matchday: the two sides differ")
 
 
-async def _tree(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
+async def _tree(db: Database, arguments: argparse.Namespace) -> None:
     own = arguments.code.count(":")
     async with db.transaction(readonly=True) as conn:
         nodes = await trial.tree(conn, code=arguments.code, levels=arguments.levels, at=arguments.at)
     for node in nodes:
         depth = node.code.count(":") - own + (1 if node.code and not arguments.code else 0)
         name = "  " * depth + (node.code.rpartition(":")[2] if depth else node.code or "all accounts")
-        _say(f"{name:<44} {node.kind or 'several':<10} {node.accounts:>9} {_amount(node.balance, node.currency)}")
+        say(f"{name:<44} {node.kind or 'several':<10} {node.accounts:>9} {_amount(node.balance, node.currency)}")
 
 
-async def _find(db: Database, arguments: argparse.Namespace, loaded: Config) -> None:
+async def _find(db: Database, arguments: argparse.Namespace) -> None:
     async with db.connection() as conn:
         for transaction in await _found(conn, arguments):
             _show(transaction)
@@ -125,26 +121,26 @@ async def _found(conn: Connection, arguments: argparse.Namespace) -> list[Whole]
 
 
 def _show(found: Whole) -> None:
-    _say(f"{found.transaction_id}  {found.kind}  {found.reference}")
-    _say(f"  key {found.key}")
-    _say(f"  happened {found.happened_at.isoformat()}, recorded {found.recorded_at.isoformat()}")
+    say(f"{found.transaction_id}  {found.kind}  {found.reference}")
+    say(f"  key {found.key}")
+    say(f"  happened {found.happened_at.isoformat()}, recorded {found.recorded_at.isoformat()}")
     if found.metadata:
-        _say(f"  metadata {json.dumps(found.metadata, ensure_ascii=False, sort_keys=True)}")
+        say(f"  metadata {json.dumps(found.metadata, ensure_ascii=False, sort_keys=True)}")
     for link, other in (("reverses", found.reverses), ("reversed by", found.reversed_by)):
         if other:
-            _say(f"  {link} {other}")
+            say(f"  {link} {other}")
     if found.hold:
-        _say(
+        say(
             f"  hold {found.hold.hold_id} from {found.hold_source} to {found.hold_target}: {found.hold.amount.wire()}, "
             f"captured {found.hold.captured.wire()}, released {found.hold.released.wire()}, "
             f"left {found.hold.left.wire()} until {found.hold.expires_at.isoformat()}"
         )
     if found.archived:
-        _say("  its entries are archived")
+        say("  its entries are archived")
     for line in found.lines:
-        _say(f"  {_sides(line.account, line.currency, line.amount, line.balance_after)}")
+        say(f"  {_sides(line.account, line.currency, line.amount, line.balance_after)}")
         if line.moves_pending:
-            _say(f"    pending debit {line.pending_debit:+}, pending credit {line.pending_credit:+}")
+            say(f"    pending debit {line.pending_debit:+}, pending credit {line.pending_credit:+}")
 
 
 def _sides(name: str, currency: str, first: Decimal, second: Decimal) -> str:
@@ -181,7 +177,3 @@ def _pair(text: str) -> tuple[str, str]:
     if not name or not sign:
         raise argparse.ArgumentTypeError("a member of the metadata is written as NAME=VALUE")
     return name, value
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")

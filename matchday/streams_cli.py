@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import os
-import sys
-from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from contracts.errors import AppError
-from matchday import config, wiring
+from matchday import wiring
+from matchday.commands import add_group, say
 from storage.db import Database
 from streams import dead_letters, event_counts, log
 from streams.log import SHARD, Q
@@ -20,22 +16,12 @@ from streams.relay import LOCK_CLASS, WAITING_LIMIT
 from streams.replay import send_back
 
 INDIA = ZoneInfo("Asia/Kolkata")
-PATIENCE_S = 600.0
 LETTERS = 100
-
-Run = Callable[[Database, argparse.Namespace], Awaitable[None]]
 
 
 def add(commands: Any) -> None:
     """Add `events` with its own commands to the command line's."""
-    text = "the log of events and its readers: look, replay, retry, count"
-    parser = commands.add_parser("events", help=text, description=text)
-    own = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, run: Run, help: str) -> argparse.ArgumentParser:
-        added: argparse.ArgumentParser = own.add_parser(name, help=help, description=help)
-        added.set_defaults(run=lambda arguments: _execute(run, arguments))
-        return added
+    command = add_group(commands, "events", "the log of events and its readers: look, replay, retry, count")
 
     def of_group(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--group", required=True, help="a group of consumers, as `events log` names it")
@@ -56,48 +42,29 @@ def add(commands: Any) -> None:
     counted.add_argument("--to", dest="last", type=date.fromisoformat, metavar="DAY", help="without: today")
 
 
-def _execute(run: Run, arguments: argparse.Namespace) -> None:
-    loaded = config.read(os.environ)
-    try:
-        asyncio.run(_connected(run, arguments, loaded.database_url))
-    except AppError as fault:
-        sys.exit(f"matchday: {fault.title}" + (f": {fault}" if str(fault) else ""))
-    except (OSError, ValueError) as fault:
-        sys.exit(f"matchday: {fault}")
-
-
-async def _connected(run: Run, arguments: argparse.Namespace, dsn: str) -> None:
-    database = Database(dsn, pool_max=2, statement_timeout_s=PATIENCE_S, application_name="matchday-events")
-    await database.connect()
-    try:
-        await run(database, arguments)
-    finally:
-        await database.disconnect()
-
-
 async def _log(db: Database, arguments: argparse.Namespace) -> None:
     async with db.transaction(isolation="repeatable_read", readonly=True) as conn:
         head = await log.head(conn)
         waiting = await Q.count_waiting(conn, shard=SHARD, upto=WAITING_LIMIT)
         leader = await Q.leader_of(conn, lock_class=LOCK_CLASS, shard=SHARD)
-        _say(f"shard {SHARD}  epoch {head.epoch}")
-        _say(f"kept {await log.floor(conn)} to {head.position}, {waiting} waiting, leader {leader or 'none'}")
+        say(f"shard {SHARD}  epoch {head.epoch}")
+        say(f"kept {await log.floor(conn)} to {head.position}, {waiting} waiting, leader {leader or 'none'}")
         for row in await Q.list_days(conn, shard=SHARD):
             begun = row["first_position"] is not None
             events = (row["next_position"] or head.position + 1) - row["first_position"] if begun else 0
-            _say(f"  {row['day']}  {events} events")
+            say(f"  {row['day']}  {events} events")
         for row in await Q.list_positions(conn, shard=SHARD):
             state = f", tried {row['attempts']} times, again at {row['retry_at']:%H:%M:%S}" if row["attempts"] else ""
             behind = head.position - row["position"]
-            _say(f"group {row['consumer_group']}  at {row['position']}, {behind} behind{state}")
+            say(f"group {row['consumer_group']}  at {row['position']}, {behind} behind{state}")
 
 
 async def _replay(db: Database, arguments: argparse.Namespace) -> None:
     sent = await send_back(db, arguments.group, since=arguments.since, again=arguments.again)
     if not sent.events:
-        _say(f"{arguments.group} has not come further than that")
+        say(f"{arguments.group} has not come further than that")
     else:
-        _say(f"{arguments.group} reads {sent.events} events again; {sent.again} that it had handled count as new")
+        say(f"{arguments.group} reads {sent.events} events again; {sent.again} that it had handled count as new")
 
 
 async def _dead_letters(db: Database, arguments: argparse.Namespace) -> None:
@@ -107,8 +74,8 @@ async def _dead_letters(db: Database, arguments: argparse.Namespace) -> None:
             letters = await dead_letters.waiting(conn, group=arguments.group, limit=LETTERS, after=after)
         for letter in letters:
             entry = letter.entry
-            _say(f"{letter.id}  {letter.failed_at:%Y-%m-%d %H:%M:%S}  {entry.type} {entry.event_id} {entry.subject}")
-            _say(f"  tried {letter.attempts} times: {letter.error}")
+            say(f"{letter.id}  {letter.failed_at:%Y-%m-%d %H:%M:%S}  {entry.type} {entry.event_id} {entry.subject}")
+            say(f"  tried {letter.attempts} times: {letter.error}")
         if len(letters) < LETTERS:
             return
         after = letters[-1].id
@@ -117,14 +84,14 @@ async def _dead_letters(db: Database, arguments: argparse.Namespace) -> None:
 async def _retry(db: Database, arguments: argparse.Namespace) -> None:
     handlers = {consumer.group: consumer.handler for consumer in wiring.CONSUMERS}
     await dead_letters.replay(db, arguments.id, handlers=handlers)
-    _say(f"{arguments.id} is handled")
+    say(f"{arguments.id} is handled")
 
 
 async def _forget(db: Database, arguments: argparse.Namespace) -> None:
     async with db.transaction() as conn:
         if await Q.remove_consumer(conn, consumer_group=arguments.group) is None:
             raise ValueError(f"no group {arguments.group} reads the log")
-    _say(f"{arguments.group} is forgotten; should it run again, it begins at the beginning of the log")
+    say(f"{arguments.group} is forgotten; should it run again, it begins at the beginning of the log")
 
 
 async def _counts(db: Database, arguments: argparse.Namespace) -> None:
@@ -132,7 +99,7 @@ async def _counts(db: Database, arguments: argparse.Namespace) -> None:
     first = arguments.first or last - timedelta(days=7)
     async with db.connection() as conn:
         for found in await event_counts.between(conn, first, last):
-            _say(f"{found.day}  {found.type}  {found.events}")
+            say(f"{found.day}  {found.type}  {found.events}")
 
 
 def _instant_or_beginning(text: str) -> datetime | None:
@@ -140,7 +107,3 @@ def _instant_or_beginning(text: str) -> datetime | None:
         return None
     instant = datetime.fromisoformat(text)
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")

@@ -176,6 +176,7 @@ def create_web_api(
     async def by_ticket(request: web.Request, credential: str, scopes: object) -> object:
         return await realtime.tickets.redeem(credential)
 
+    events = EventsDocument.load(CONTRACTS / "events.yaml")
     app = create_api(
         load_contracts(CONTRACTS, SLICES),
         operations=operations(handlers),
@@ -183,8 +184,8 @@ def create_web_api(
         options=_runtime_options(config, violations, cursor=lambda: realtime.cursor),
         extra_routes=[
             *Health(opened.db, opened.redis, draining=lambda: realtime.draining).routes(),
-            *console.routes(),
-            *events_routes(EventsDocument.load(CONTRACTS / "events.yaml"), base_path="/v1"),
+            *console.routes(event.name for event in events.events),
+            *events_routes(events, base_path="/v1"),
             web.get("/v1/realtime/ws", realtime.websocket_handler),
         ],
     )

@@ -176,6 +176,11 @@ class Database:
             # The server went away. `databases` 0.9 would keep the dead connection as the task's own, and every later
             # block of a long-lived task would fail on it.
             self._database._connection = None
+        except asyncio.CancelledError:
+            # asyncpg goes on giving it back; `databases` would think that the task still has it, and refuse every later
+            # block of a task that lives on.
+            self._database._connection = None
+            raise
 
     def _drop_idle(self) -> None:
         # What one connection has found, the others would find one by one, each after the same wait.

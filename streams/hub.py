@@ -185,7 +185,7 @@ class Hub:
 
     async def _read_page(self) -> bool:
         """Take in one page; True when the end of the log is reached."""
-        async with asyncio.timeout(self._options.hub_read_s), self._db.connection() as conn:
+        async with self._db.connection() as conn, asyncio.timeout(self._options.hub_read_s):
             head, entries = await log.follow(conn, after=self.position, page=self._options.hub_page)
         metrics.LOG_READS.labels("follow").inc()
         first = entries[0].position if entries else head.position + 1

@@ -8,9 +8,9 @@ from importlib import resources
 from typing import Any
 
 import jsonschema_rs
-import yaml
 
 from contracts.events import Event
+from contracts.runtime.loading import read_yaml
 from contracts.runtime.problem import Fault
 from contracts.runtime.schema import faults_of
 
@@ -43,8 +43,7 @@ class MessageContract:
     @classmethod
     def load(cls) -> MessageContract:
         """Read contracts/events.yaml."""
-        text = resources.files("contracts").joinpath("events.yaml").read_text("utf-8")
-        return cls(yaml.safe_load(text))
+        return cls(read_yaml(resources.files("contracts").joinpath("events.yaml").read_bytes()))
 
     def faults(self, name: str, message: Any) -> list[Fault]:
         """Every rule of the message `name` that a value breaks. Raises ContractBroken for an unknown name."""

@@ -49,23 +49,20 @@ class EventStreams:
     async def _stream(self, request: web.Request, opened: Opened) -> web.StreamResponse:
         options = self._options
         response = EventSourceResponse(ping_interval=options.ping_s, send_timeout=options.write_deadline_s)
+        connection = opened.connection
         try:
             writer = await response.prepare(request)
-        except ConnectionError:
-            return response  # the client left while its stream was being opened
-        connection = opened.connection
-        async with response:
-            try:
+            async with response:
                 # the first write carries the headers with it; all later ones go past the response
                 await response.write(sse_block(None, retry=connection.reconnect_after_ms()))
-            except ConnectionError:
-                return response
-            if writer is not None:
-                outlet = Outlet(request.protocol, writer, options, lambda: connection.end(Close.SLOW))
-                connection.go_live(outlet, "ready", opened.body, opened.backlog)
-                # shielded: a handler that is cancelled here must not take the connection's ending with it
-                ending = await asyncio.shield(connection.ended)
-                await self._say_goodbye(connection, outlet, ending)
+                if writer is not None:
+                    outlet = Outlet(request.protocol, writer, options, lambda: connection.end(Close.SLOW))
+                    connection.go_live(outlet, "ready", opened.body, opened.backlog)
+                    # shielded: a handler that is cancelled here must not take the connection's ending with it
+                    ending = await asyncio.shield(connection.ended)
+                    await self._say_goodbye(connection, outlet, ending)
+        except ConnectionError:
+            pass  # the client left: while its stream was being opened, or while a ping waited for it
         return response
 
     async def _say_goodbye(self, connection: Connection, outlet: Outlet, ending: Ending) -> None:

@@ -5,11 +5,11 @@ A client like any other: it knows contracts/realtime.yaml and contracts/events.y
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from importlib.resources import files
 from string import Template
 
-import yaml
 from aiohttp import web
 
 from contracts.runtime.docs import Representation
@@ -18,18 +18,16 @@ _FILES = files(__package__) / "templates"
 _ASSETS = {"console.css": "text/css", "console.js": "text/javascript"}
 
 
-def routes() -> list[web.RouteDef]:
-    """The page at `/realtime/console`, its style sheet and its script; all links are relative."""
-    page = Representation(_page().encode(), "text/html; charset=utf-8", page=True)
+def routes(event_types: Iterable[str]) -> list[web.RouteDef]:
+    """The page at `/realtime/console`, its style sheet and its script; all links are relative.
+
+    `event_types` are what an EventSource has to be told to listen for.
+    """
+    template = Template((_FILES / "console.html").read_text("utf-8"))
+    html = template.substitute(event_types=escape(" ".join(event_types)))
+    page = Representation(html.encode(), "text/html; charset=utf-8", page=True)
     assets = {name: Representation((_FILES / name).read_bytes(), kind) for name, kind in _ASSETS.items()}
     return [
         web.get("/realtime/console", page.handle),
         *(web.get(f"/realtime/{name}", asset.handle) for name, asset in assets.items()),
     ]
-
-
-def _page() -> str:
-    contract = yaml.safe_load(files("contracts").joinpath("events.yaml").read_text("utf-8"))
-    types = [name for name in contract["channels"]["eventStream"]["messages"] if "." in name]
-    template = Template((_FILES / "console.html").read_text("utf-8"))
-    return template.substitute(event_types=escape(" ".join(types)))

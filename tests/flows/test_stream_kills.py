@@ -180,8 +180,6 @@ async def test_every_client_gets_the_log_through_every_failure(capsys: pytest.Ca
                 assert reader.faults == []
                 assert reader.got == [Got.logged(entry) for entry in entries]
             agree(rig, log)
-            with capsys.disabled():
-                print(rig.orphaned())
             assert rig.complaints() == []
 
 

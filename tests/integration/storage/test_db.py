@@ -224,6 +224,28 @@ async def test_a_server_that_falls_silent_is_given_up_and_the_next_one_is_asked_
         await link.close()
 
 
+async def test_one_who_gives_up_while_a_connection_is_given_back_gets_another(
+    owner_dsn: str, postgres: EmbeddedPostgres
+) -> None:
+    """The network goes between a statement and the reset behind it; a task that lives on asks again."""
+    link = Link("to PostgreSQL", postgres.socket_dir / ".s.PGSQL.5432")
+    await link.open()
+    name = owner_dsn.split("/")[3].partition("?")[0]
+    dsn = f"postgresql://postgres@127.0.0.1:{link.port}/{name}"
+    database = Database(dsn, pool_max=1, acquire_timeout_s=5, silence_s=1.0)
+    await database.connect()
+    try:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2), database.connection() as conn:
+                assert await conn.raw.fetchval("SELECT 1") == 1
+                link.lose(random.Random(0))
+        for _ in range(2):
+            assert await _use(database) == 1
+    finally:
+        await asyncio.wait_for(database.disconnect(), 5)
+        await link.close()
+
+
 async def test_two_that_cannot_be_serialised_both_happen(database: Database) -> None:
     async with database.connection() as conn:
         await conn.raw.execute("CREATE TABLE t (id int PRIMARY KEY, n int)")
